@@ -1,0 +1,33 @@
+"""The exact functional mode: the sparse datapath to the bit, on interchangeable backends.
+
+`numpy` is the reference; `numba`, `torch` and `torch:cuda` return the same bits faster. This imports no torch.
+"""
+
+from accel_sim.functional.backends import BACKENDS, backend_notes
+from accel_sim.functional.compressed import Compressed
+from accel_sim.functional.datapath import (
+    compress,
+    decompress,
+    dequantize,
+    hardware_factors,
+    requantize,
+    select,
+    sparse_matmul,
+)
+from accel_sim.functional.statistics import PruningStatistics, output_loss, pruning_statistics
+
+__all__ = [
+    "BACKENDS",
+    "Compressed",
+    "PruningStatistics",
+    "backend_notes",
+    "compress",
+    "decompress",
+    "dequantize",
+    "hardware_factors",
+    "output_loss",
+    "pruning_statistics",
+    "requantize",
+    "select",
+    "sparse_matmul",
+]
