@@ -1,0 +1,17 @@
+"""The timing model: tilings, the five-stage pipeline, two engines that agree cycle for cycle, and causes of cycles."""
+
+from accel_sim.timing.activity import Activity, count_activity
+from accel_sim.timing.layer import CAUSES, ENGINES, Engine, LayerTiming, bottleneck, time_layer
+from accel_sim.timing.stages import Latencies
+
+__all__ = [
+    "CAUSES",
+    "ENGINES",
+    "Activity",
+    "Engine",
+    "Latencies",
+    "LayerTiming",
+    "bottleneck",
+    "count_activity",
+    "time_layer",
+]

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from accel_sim.arch.derived import tile_row_cycles
+from accel_sim.arch.schema import Arch
+from accel_sim.pattern import Pattern
+from accel_sim.timing.layer import LayerTiming
+from accel_sim.timing.tiling import SCALE_BYTES, formats
+from accel_sim.workload import Gemm
+
 
 @dataclass(frozen=True)
 class Activity:
@@ -42,3 +49,49 @@ class Activity:
 
     def __add__(self, other: Activity) -> Activity:
         return Activity(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def times(self, repeat: int) -> Activity:
+        """The counts of `repeat` equal layers."""
+        return Activity(*(getattr(self, f.name) * repeat for f in fields(self)))
+
+
+def count_activity(
+    gemm: Gemm, arch: Arch, pattern: Pattern | None, timing: LayerTiming, zero_slots: float, first_use_of_site: bool
+) -> Activity:
+    """Count what one product made the machine do.
+
+    `zero_slots` is the fraction of slots (dense: of features) whose activation is zero. At `write_back` a site is
+    selected once for all the projections it feeds: `first_use_of_site` charges it to the first of them.
+    """
+    stored = formats(gemm, arch, pattern)
+    items = timing.plan.items
+    output_panels = -(-gemm.outputs // arch.array.cols)
+    token_panels = -(-gemm.tokens // arch.array.rows)
+    loaded_rows = int(items.loaded_activations.sum()) // gemm.features
+    loaded_outputs = int(items.loaded_weights.sum()) // gemm.features
+    pairs = gemm.tokens * gemm.outputs
+    groups = metadata_bytes = selected_groups = 0
+    slots = weight_features = gemm.features
+    if pattern is not None:
+        groups = pattern.groups(gemm.features)
+        slots, weight_features = groups * pattern.n, groups * pattern.m
+        metadata_bytes = -(-groups * pattern.metadata_bits(arch.sparsity.metadata) // 8)
+        once = gemm.tokens if first_use_of_site else 0
+        selected_groups = groups * (loaded_rows if arch.sparsity.selector.placement == "load" else once)
+    return Activity(
+        cycles=timing.cycles,
+        pe_cycles=pairs * tile_row_cycles(arch.array.lanes, gemm.features, pattern),
+        multiplies=pairs * slots,
+        zero_multiplies=round(pairs * slots * zero_slots),
+        selected_groups=selected_groups,
+        decoded_groups=gemm.tokens * groups * output_panels,
+        activation_sram_read_bytes=gemm.tokens * stored.activation_sram_bytes * output_panels,
+        activation_sram_write_bytes=loaded_rows * stored.activation_sram_bytes,
+        metadata_sram_bytes=metadata_bytes * (gemm.tokens * output_panels + loaded_rows),
+        weight_sram_read_bytes=gemm.outputs * (weight_features + SCALE_BYTES) * token_panels,
+        weight_sram_write_bytes=loaded_outputs * stored.weight_bytes,
+        output_sram_bytes=2 * pairs,
+        requantised=pairs,
+        dram_read_bytes=int(timing.plan.traffic.read.sum()),
+        dram_write_bytes=int(timing.plan.traffic.write.sum()),
+    )

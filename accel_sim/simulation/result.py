@@ -1,0 +1,119 @@
+"""The result of one workload on one machine: everything a table, a plot or a script needs, in one JSON object."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Part(BaseModel):
+    """Frozen, and strict, so that the documented keys are the only ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class QualityLoss(Part):
+    """How much of the product (or of the activations) selection throws away."""
+
+    value: float
+    """Relative squared error: 0 when nothing is pruned."""
+    kind: Literal["output", "input"]
+    """`output`: ‖XW − X̂W‖²/‖XW‖². `input`: ‖X − X̂‖²/‖X‖², where the workload holds no weights."""
+    standard_error: float | None = None
+    """Of `value`, where it comes from a sample of token rows; null when every row was counted."""
+
+
+class AreaResult(Part):
+    """Block area at the architecture's node."""
+
+    total_um2: float
+    total_nand2: float
+    """Total over the area of the smallest NAND2 gate of the library."""
+    overhead: float
+    """Fraction over the dense machine, SRAM included."""
+    overhead_array: float
+    """The same without SRAM."""
+    components: dict[str, float]
+    """µm² by component; they add up to `total_um2`."""
+
+
+class LayerResult(Part):
+    """One linear projection."""
+
+    name: str
+    site: str
+    pattern: str
+    """N:M, or `dense`."""
+    tokens: int
+    features: int
+    outputs: int
+    repeat: int
+    """Equal products this entry stands for; cycles and energies are of all of them."""
+    cycles: int
+    dense_cycles: int
+    speedup: float
+    breakdown: dict[str, int]
+    """Cause → cycles; adds up to `cycles`."""
+    bottleneck: str
+    tiling: str
+    """How the product was cut."""
+    dense_tiling: str
+    dram_bytes: int
+    dense_dram_bytes: int
+    energy_pj: float
+    dense_energy_pj: float
+    zero_fraction: float
+    """Activations that are zero after quantisation, before any selection."""
+    quality_loss: QualityLoss
+
+
+class Result(Part):
+    """One workload on one machine, beside the dense machine with the same multipliers."""
+
+    schema_version: Literal[1] = 1
+    arch: str
+    trace: str
+    """Name of the trace, preset or products that were simulated."""
+    source: str
+    """What `trace` is: model, phase and tokens, or distribution, seed and sample."""
+    pattern: str
+    engine: str
+    cycles: int
+    dense_cycles: int
+    speedup: float
+    """dense_cycles / cycles."""
+    speedup_time: float
+    """The same in seconds, each machine at its own clock."""
+    speedup_iso_area: float
+    """In seconds, against a dense array enlarged by fractional columns until the total areas are equal."""
+    clock_hz: float
+    dense_clock_hz: float
+    critical_path_ns: float
+    time_s: float
+    dense_time_s: float
+    area: AreaResult
+    dense_area_um2: float
+    energy_pj: dict[str, float]
+    """`total`, and its components, which add up to it."""
+    dense_energy_pj: float
+    edp: float
+    """Energy-delay product, in joule-seconds."""
+    dense_edp: float
+    performance_per_mm2: float
+    """Dense-equivalent operations (2 per multiply-accumulate) per second and mm², in GOPS/mm²."""
+    dense_performance_per_mm2: float
+    macs: int
+    """Multiply-accumulates of the dense products."""
+    quality_loss: QualityLoss
+    """Mean over the layers, weighted by their multiply-accumulates."""
+    bottleneck: str
+    breakdown: dict[str, int]
+    """Cause → cycles; adds up to `cycles`."""
+    layers: list[LayerResult]
+    assumptions: str
+    """The defaults the figures rest on, in one line."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, ready for `json.dump`."""
+        return self.model_dump(mode="json")

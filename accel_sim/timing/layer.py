@@ -1,0 +1,135 @@
+"""The time of one matrix product on one machine, and what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from accel_sim.arch.schema import Arch
+from accel_sim.pattern import Pattern
+from accel_sim.timing import compiled, event
+from accel_sim.timing.critical_path import critical_path
+from accel_sim.timing.pipeline import COMPUTE, LOAD, REQUANTISE, SELECT, STORE, Pipeline, Schedule
+from accel_sim.timing.stages import ComputeTime, Latencies, Traffic, compute_time, pipeline, traffic
+from accel_sim.timing.tiling import Items, Tiling, cut, formats, tilings
+from accel_sim.workload import Gemm
+
+Engine = Literal["compiled", "event"]
+ENGINES: dict[str, Callable[[Pipeline], Schedule]] = {"compiled": compiled.run, "event": event.run}
+
+CAUSES = (
+    "ideal_compute",
+    "array_underuse",
+    "fill_drain",
+    "synchronisation",
+    "weight_port",
+    "sram",
+    "selector",
+    "dram",
+    "requantise",
+    "write_back",
+)
+"""Causes of cycles. The first four are the array at work, `compute` in the name of a bottleneck."""
+
+SLACK = 0.01
+"""Among tilings within this fraction of the fastest, the one with the least DRAM traffic is taken: a tiling that
+fetches everything again may win a few cycles of start-up, and no architect would pay its energy for them."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A product cut by one tiling, with everything its schedule needs."""
+
+    tiling: Tiling
+    items: Items
+    compute: ComputeTime
+    traffic: Traffic
+    pipeline: Pipeline
+
+
+@dataclass(frozen=True)
+class LayerTiming:
+    """One product on one machine: `cycles` is the makespan and `breakdown` (cause → cycles) adds up to it."""
+
+    plan: Plan
+    schedule: Schedule
+    cycles: int
+    breakdown: dict[str, int]
+
+
+def plan(gemm: Gemm, arch: Arch, pattern: Pattern | None, tiling: Tiling, latencies: Latencies) -> Plan:
+    """Cut a product by a given tiling."""
+    items = cut(gemm, arch, pattern, tiling)
+    compute = compute_time(items, arch, pattern)
+    moved = traffic(items, gemm, formats(gemm, arch, pattern))
+    return Plan(tiling, items, compute, moved, pipeline(items, compute, moved, gemm, arch, pattern, latencies))
+
+
+def best_plan(gemm: Gemm, arch: Arch, pattern: Pattern | None, latencies: Latencies) -> Plan:
+    """The least DRAM traffic among the tilings that are within `SLACK` of the fastest one."""
+    plans = [plan(gemm, arch, pattern, tiling, latencies) for tiling in tilings(gemm, arch, pattern)]
+    cycles = [compiled.run(candidate.pipeline).makespan for candidate in plans]
+    limit = min(cycles) * (1 + SLACK)
+    fast_enough = [(int(p.traffic.read.sum()), c, p) for p, c in zip(plans, cycles, strict=True) if c <= limit]
+    return min(fast_enough, key=lambda candidate: candidate[:2])[2]
+
+
+def time_layer(
+    gemm: Gemm, arch: Arch, pattern: Pattern | None, latencies: Latencies, engine: Engine = "compiled"
+) -> LayerTiming:
+    """Schedule one product on one machine with either engine.
+
+    Raises AccelSimError when no tiling fits the buffers.
+    """
+    chosen = best_plan(gemm, arch, pattern, latencies)
+    schedule = ENGINES[engine](chosen.pipeline)
+    return LayerTiming(chosen, schedule, schedule.makespan, _breakdown(chosen, schedule, arch, pattern))
+
+
+def cycles_with_faster_array(timing: LayerTiming, factor: float) -> float:
+    """Cycles of the same schedule with every compute time divided by `factor` (a fractionally larger array)."""
+    scale = 4096  # fixed point, so that the integer recurrence keeps fractions of a cycle
+    original = timing.plan.pipeline
+    durations = original.durations * scale
+    durations[:, COMPUTE] = np.ceil(durations[:, COMPUTE] / factor)
+    scaled = Pipeline(durations, original.latencies * scale, original.exclusive)
+    return compiled.run(scaled).makespan / scale
+
+
+def bottleneck(breakdown: dict[str, int]) -> str:
+    """The largest cause; the array's own four count together as `compute`. Ties go to the earlier name."""
+    summed = {"compute": sum(breakdown[cause] for cause in CAUSES[:4])}
+    summed |= {cause: breakdown[cause] for cause in CAUSES[4:]}
+    return max(summed, key=lambda cause: summed[cause])
+
+
+def _breakdown(chosen: Plan, schedule: Schedule, arch: Arch, pattern: Pattern | None) -> dict[str, int]:
+    path = critical_path(chosen.pipeline, schedule)
+    occupied = np.where(path.occupied, chosen.pipeline.durations, 0).sum(axis=0)
+    waited = path.waits * chosen.pipeline.latencies
+    computing = path.occupied[:, COMPUTE]
+    array = int(chosen.compute.array[computing].sum())
+    products = (chosen.items.tokens * chosen.items.outputs * _kept(chosen.items.features, pattern))[computing].sum()
+    ideal = int(products) // (arch.array.rows * arch.array.cols * arch.array.lanes)
+    return {
+        "ideal_compute": ideal,
+        "array_underuse": array - ideal,
+        "fill_drain": int(waited[COMPUTE] + chosen.compute.drain[computing].sum()),
+        "synchronisation": 0,
+        "weight_port": int(chosen.compute.weight_port[computing].sum()),
+        "sram": int(chosen.compute.sram[computing].sum()),
+        "selector": int(occupied[SELECT] + waited[SELECT]),
+        "dram": int(occupied[LOAD] + waited[LOAD]),
+        "requantise": int(occupied[REQUANTISE] + waited[REQUANTISE] + chosen.compute.requantise[computing].sum()),
+        "write_back": int(occupied[STORE]),
+    }
+
+
+def _kept(features: np.ndarray, pattern: Pattern | None) -> np.ndarray:
+    """Slots that hold a real feature: N of every full group, and of the last one what it has."""
+    if pattern is None:
+        return features
+    return features // pattern.m * pattern.n + np.minimum(features % pattern.m, pattern.n)

@@ -1,0 +1,143 @@
+"""How long each stage works on each item, and what its compute time is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from accel_sim.arch.derived import (
+    activation_bits_per_row_cycle,
+    activation_port_bytes_per_cycle,
+    selector_units,
+    tile_row_cycles,
+    weight_bytes_per_column_cycle,
+    weight_port_bytes_per_cycle,
+)
+from accel_sim.arch.schema import Arch
+from accel_sim.pattern import Pattern
+from accel_sim.timing.pipeline import Pipeline
+from accel_sim.timing.tiling import Formats, Integers, Items
+from accel_sim.workload import Gemm
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Cycles from the last operand in to the last result out of each unit, beyond the time it is occupied."""
+
+    select: int
+    compute: int
+    requantise: int
+
+
+@dataclass(frozen=True)
+class ComputeTime:
+    """Cycles of the compute stage by item and reason; they add up to the stage's duration."""
+
+    array: Integers
+    """Every lane fed every cycle."""
+    weight_port: Integers
+    """Waiting for weights, where the port is narrower than the demand."""
+    sram: Integers
+    """Waiting for activations, where their port is."""
+    requantise: Integers
+    """Waiting until the requantisers have taken the tile before."""
+    drain: Integers
+    """Emptying the accumulators, where that is not overlapped."""
+
+    @property
+    def total(self) -> Integers:
+        return self.array + self.weight_port + self.sram + self.requantise + self.drain
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """DRAM bytes by item."""
+
+    read: Integers
+    write: Integers
+
+
+def compute_time(items: Items, arch: Arch, pattern: Pattern | None) -> ComputeTime:
+    """The compute stage: tiles of the item one behind the other, each as slow as its slowest supply."""
+    array = arch.array
+    tile = tile_row_cycles(array.lanes, items.features, pattern)
+    weights = array.cols * weight_bytes_per_column_cycle(arch, pattern)
+    fed_by_weights = _slowed(tile, weights, weight_port_bytes_per_cycle(arch))
+    activation_bits = array.rows * activation_bits_per_row_cycle(arch, pattern)
+    fed_by_activations = _slowed(tile, activation_bits, 8 * activation_port_bytes_per_cycle(arch))
+    slowest = np.maximum(np.maximum(fed_by_weights, fed_by_activations), tile)
+    weights_are_slower = fed_by_weights >= fed_by_activations
+    waiting = (slowest - tile) * items.array_tiles
+    drain = np.where(items.completes, requantise_cycles(items, arch), 0)
+    none = np.zeros_like(tile)
+    serial = array.drain == "serial"
+    return ComputeTime(
+        array=tile * items.array_tiles,
+        weight_port=np.where(weights_are_slower, waiting, 0),
+        sram=np.where(weights_are_slower, 0, waiting),
+        requantise=none if serial else (items.array_tiles - 1) * np.maximum(drain - slowest, 0),
+        drain=items.array_tiles * drain if serial else none,
+    )
+
+
+def _slowed(tile: Integers, demand: int, supply: int) -> Integers:
+    return -(-tile * demand // supply)
+
+
+def requantise_cycles(items: Items, arch: Arch) -> Integers:
+    """Cycles to take one array tile's accumulators to INT8 (the last tile of an item may be smaller; counted full)."""
+    accumulators = np.minimum(items.tokens, arch.array.rows) * np.minimum(items.outputs, arch.array.cols)
+    return -(-accumulators // arch.array.requantisers)
+
+
+def traffic(items: Items, gemm: Gemm, stored: Formats) -> Traffic:
+    """DRAM bytes of each item's load and store. Shares of a row are rounded so that the totals stay exact."""
+    read = _bytes(items.loaded_activations, gemm.features, stored.activation_dram_bytes)
+    read = read + _bytes(items.loaded_weights, gemm.features, stored.weight_bytes)
+    return Traffic(read, np.where(items.completes, items.tokens * items.outputs, 0))
+
+
+def _bytes(elements: Integers, features: int, row_bytes: int) -> Integers:
+    return np.diff(np.cumsum(elements) * row_bytes // features, prepend=0)
+
+
+def pipeline(
+    items: Items,
+    compute: ComputeTime,
+    bytes_moved: Traffic,
+    gemm: Gemm,
+    arch: Arch,
+    pattern: Pattern | None,
+    latencies: Latencies,
+) -> Pipeline:
+    """The five stages' occupation by every item."""
+    none = np.zeros_like(items.tokens)
+    select = none
+    if pattern is not None and arch.sparsity.selector.placement == "load":
+        groups = np.diff(
+            np.cumsum(items.loaded_activations) * pattern.groups(gemm.features) // gemm.features, prepend=0
+        )
+        select = -(-groups // selector_units(arch, pattern))
+    serial = arch.array.drain == "serial"
+    requantise = none if serial else np.where(items.completes, requantise_cycles(items, arch), 0)
+    return Pipeline(
+        durations=np.stack(
+            [
+                _dram_cycles(bytes_moved.read, arch),
+                select,
+                compute.total,
+                requantise,
+                _dram_cycles(bytes_moved.write, arch),
+            ],
+            axis=1,
+        ),
+        latencies=np.array(
+            [arch.dram.latency_cycles, latencies.select, latencies.compute, latencies.requantise, 0], dtype=np.int64
+        ),
+        exclusive=items.exclusive,
+    )
+
+
+def _dram_cycles(bytes_moved: Integers, arch: Arch) -> Integers:
+    return np.ceil(bytes_moved / arch.dram.bytes_per_cycle).astype(np.int64)
