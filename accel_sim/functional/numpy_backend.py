@@ -111,4 +111,5 @@ def _by_group(array: NDArray, pattern: Pattern, padding: int) -> NDArray:
 
 def _by_feature(grouped: NDArray, features: int) -> NDArray:
     """[T, G, M] → [T, K] without the padding."""
-    return np.ascontiguousarray(grouped.reshape(grouped.shape[0], -1)[:, :features])
+    tokens, groups, m = grouped.shape
+    return np.ascontiguousarray(grouped.reshape(tokens, groups * m)[:, :features])
