@@ -82,11 +82,11 @@ def _numba() -> Backend:
     return NumbaBackend()
 
 
-def _torch(device: str) -> Backend:
+def _torch(name: str, device: str) -> Backend:
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:
-        raise AccelSimError(f"backend for {device}: torch is not installed; pip install 'accel_sim[llm]'") from None
+        raise AccelSimError(f"backend {name!r}: torch is not installed; pip install 'accel_sim[llm]'") from None
     from accel_sim.functional.torch_backend import TorchBackend
 
     return TorchBackend(device)
@@ -95,8 +95,8 @@ def _torch(device: str) -> Backend:
 _BACKENDS: dict[str, Callable[[], Backend]] = {
     "numpy": _numpy,
     "numba": _numba,
-    "torch": lambda: _torch("cpu"),
-    "torch:cuda": lambda: _torch("cuda"),
+    "torch": lambda: _torch("torch", "cpu"),
+    "torch:cuda": lambda: _torch("torch:cuda", "cuda"),
 }
 BACKENDS: tuple[str, ...] = tuple(_BACKENDS)
 """Names that `backend=` accepts; `numpy` is the reference that the others must equal."""

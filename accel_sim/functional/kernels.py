@@ -294,3 +294,14 @@ def dequantize_rows(acc, scale_x, scale_w, bias, floats):
         for f in range(acc.shape[1]):
             value = np.float32(acc[t, f]) * (scale_x[t] * scale_w[f])
             floats[t, f] = value + bias[f] if bias.size else value
+
+
+@njit(cache=True, nogil=True)
+def weighted_squares_rows(acc, scale, sums):
+    """sums float64 [T]: Σ_f (acc·scale)² of acc int32 [T, F] with scale float64 [F], added in ascending order of f."""
+    for t in range(acc.shape[0]):
+        total = 0.0
+        for f in range(acc.shape[1]):
+            value = acc[t, f] * scale[f]
+            total += value * value
+        sums[t] = total

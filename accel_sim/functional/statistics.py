@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from accel_sim.functional import checks
 from accel_sim.functional.backends import backend
 from accel_sim.pattern import Pattern
-
-EXACT_FLOAT32_FEATURES = 1024
-"""1,024 products of at most 127² stay below 2^24, so float32 sums them exactly, in any order."""
-_TOKENS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -76,37 +72,29 @@ def output_loss(
 ) -> tuple[float, float]:
     """(‖XW − X̂W‖², ‖XW‖²) in float64 for codes int8 [T, K], scales [T], weight codes int8 [K, F], scales [F].
 
-    The products are exact (integers, by float32 BLAS in steps of K that cannot round), so the result does not depend on
-    the BLAS or its threads. Raises AccelSimError as `select` and `sparse_matmul` do.
+    Products are exact INT32 sums and tokens are summed in one fixed order, so the result does not depend on the number
+    of threads. Raises AccelSimError as `select` and `sparse_matmul` do.
     """
+    from accel_sim.functional import kernels
+
     x, pattern = checks.activations(codes), checks.as_pattern(pattern)
     w = checks.weights(weight_codes, x.shape[1])
-    row_scale = checks.scales("scales", scales, x.shape[0], "token").astype(np.float64)
+    checks.accumulator_start(None, *w.shape)  # the overflow guard
+    squared_scale = checks.scales("scales", scales, x.shape[0], "token").astype(np.float64) ** 2
     column_scale = checks.scales("weight_scales", weight_scales, w.shape[1], "output").astype(np.float64)
-    factors = checks.selection_factors(factors, x.shape[1])
-    float_weights = w.astype(np.float32)
-    error = norm = 0.0
-    for first in range(0, x.shape[0], _TOKENS_AT_ONCE):
-        rows = slice(first, first + _TOKENS_AT_ONCE)
-        dropped = np.where(backend("numba").select(x[rows], pattern, factors), np.int8(0), x[rows])
-        error += _weighted_squares(_exact_product(dropped, float_weights), row_scale[rows], column_scale)
-        norm += _weighted_squares(_exact_product(x[rows], float_weights), row_scale[rows], column_scale)
-    return error, norm
+    kept = backend("numba").select(x, pattern, checks.selection_factors(factors, x.shape[1]))
+    x, w, kept, dropped, column_scale = (kernels.frozen(array) for array in (x, w, kept, ~kept, column_scale))
+    groups = pattern.groups(x.shape[1])
+    error, norm = np.empty(x.shape[0]), np.empty(x.shape[0])
 
+    def sum_rows(rows: slice) -> None:
+        acc = np.zeros((x[rows].shape[0], w.shape[1]), dtype=np.int32)
+        kernels.multiply_rows(x[rows], dropped[rows], w, groups * (pattern.m - pattern.n), acc)
+        kernels.weighted_squares_rows(acc, column_scale, error[rows])
+        kernels.multiply_rows(
+            x[rows], kept[rows], w, groups * pattern.n, acc
+        )  # what was dropped plus what was kept: XW
+        kernels.weighted_squares_rows(acc, column_scale, norm[rows])
 
-def _exact_product(x: NDArray[np.int8], w: NDArray[np.float32]) -> NDArray[np.float64]:
-    """x [T, K] times w [K, F] without rounding, as float64 [T, F]."""
-    total = np.zeros((x.shape[0], w.shape[1]))
-    for first in range(0, x.shape[1], EXACT_FLOAT32_FEATURES):
-        features = slice(first, first + EXACT_FLOAT32_FEATURES)
-        total += x[:, features].astype(np.float32) @ w[features]
-    return total
-
-
-def _weighted_squares(
-    product: NDArray[np.float64], row_scale: NDArray[np.float64], column_scale: NDArray[np.float64]
-) -> float:
-    """Σ (s_t · product · s_f)², in an order that does not depend on threads."""
-    product *= column_scale
-    np.square(product, out=product)
-    return float((product.sum(axis=1) * row_scale**2).sum())
+    kernels.over_rows(sum_rows, x.shape[0])
+    return float((error * squared_scale).sum()), float((norm * squared_scale).sum())

@@ -17,7 +17,7 @@ from accel_sim.functional.fixed_point import LARGEST_SHIFT, Multipliers
 from accel_sim.pattern import Encoding, Pattern
 
 _CHECKED_SHAPES = ((1, 64, 16), (17, 1000, 24), (64, 1536, 576))
-"""T, K, F of the self-check: one token, nothing aligned, and a common size, since the library picks kernels by shape."""
+"""T, K, F of the self-check: one token, nothing aligned, a common size; the library picks its kernel by shape."""
 
 
 class TorchBackend:
