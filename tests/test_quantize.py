@@ -64,7 +64,7 @@ def test_what_is_not_finite_is_named(value):
     x = np.zeros((5, 4), np.float32)
     x[3, 2] = value
     with pytest.raises(AccelSimError, match=f"layers.0.q_proj: token 103, feature 2 is {value}"):
-        quantize_tokens(x, "layers.0.q_proj", first_token=100)
+        quantize_tokens(x, "layers.0.q_proj", tokens=np.arange(100, 105))
 
 
 def test_weights_come_out_feature_major_with_a_scale_an_output():

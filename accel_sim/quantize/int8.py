@@ -7,6 +7,8 @@ scale = max|x| / 127 and code = clip(round_half_to_even(x / scale), −127, 127)
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from accel_sim.errors import AccelSimError
@@ -18,16 +20,19 @@ _BLOCK_ELEMENTS = 1 << 17
 """Rows are worked on in blocks of about this many elements, so that the temporaries stay in a core's cache."""
 
 
-def quantize_tokens(x: np.ndarray, site: str = "activations", first_token: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def quantize_tokens(
+    x: np.ndarray, site: str = "activations", tokens: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Quantise activations per token.
 
     `x` is [T, K] of any float type and is taken as float32. Returns codes int8 [T, K] and scales float32 [T].
     An all-zero token has scale 1, and so has a token so small that max|x|/127 is no float32 above zero: its codes are
     all zero.
 
-    Raises AccelSimError for a NaN or an infinity, naming `site`, the token (from `first_token` on) and the feature.
+    Raises AccelSimError for a NaN or an infinity, naming `site`, the token (the row, or what `tokens` [T] calls it) and
+    the feature.
     """
-    return _quantize_rows(x, lambda row, column: f"{site}: token {first_token + row}, feature {column}")
+    return _quantize_rows(x, lambda row, column: f"{site}: token {_name(tokens, row)}, feature {column}")
 
 
 def quantize_weight(weight: np.ndarray, projection: str = "weight") -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +47,11 @@ def quantize_weight(weight: np.ndarray, projection: str = "weight") -> tuple[np.
     return np.ascontiguousarray(codes.T), scales
 
 
-def _quantize_rows(x: np.ndarray, place) -> tuple[np.ndarray, np.ndarray]:
+def _name(tokens: np.ndarray | None, row: int) -> int:
+    return row if tokens is None else int(tokens[row])
+
+
+def _quantize_rows(x: np.ndarray, place: Callable[[int, int], str]) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = x.shape
     codes = np.empty((rows, columns), np.int8)
     scales = np.ones(rows, np.float32)

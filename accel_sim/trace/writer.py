@@ -44,12 +44,7 @@ class TraceWriter:
 
         Raises AccelSimError when `path` holds a trace, finished or not, and `force` is false, or holds other files.
         """
-        what = occupant(path)
-        if what == "other files":
-            raise AccelSimError(f"{path}: holds files that are no trace; name a new or an empty folder with --out")
-        if what and not force:
-            hint = "--force replaces it" + (", --resume goes on with it" if what == "an unfinished capture" else "")
-            raise AccelSimError(f"{path}: holds {what} already; {hint}")
+        check_vacant(path, force)
         with _reporting(path):
             # The manifest goes first: what is left of an old trace must not read as complete.
             (path / MANIFEST_NAME).unlink(missing_ok=True)
@@ -210,6 +205,16 @@ def occupant(path: Path) -> str | None:
     if (path / MANIFEST_NAME).exists():
         return "a trace"
     return "an unfinished capture" if (path / UNFINISHED_NAME).exists() else "other files"
+
+
+def check_vacant(path: Path, force: bool) -> None:
+    """Raise AccelSimError when `path` holds a trace, finished or not, and `force` is false, or holds other files."""
+    what = occupant(path)
+    if what == "other files":
+        raise AccelSimError(f"{path}: holds files that are no trace; name a new or an empty folder with --out")
+    if what and not force:
+        hint = "--force replaces it" + (", --resume goes on with it" if what == "an unfinished capture" else "")
+        raise AccelSimError(f"{path}: holds {what} already; {hint}")
 
 
 def _complete(path: Path, site: Site) -> None:

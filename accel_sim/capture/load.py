@@ -1,0 +1,89 @@
+"""Load a causal language model and its tokenizer with transformers: by id, from a folder, or from a GGUF file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from accel_sim.capture.default_model import DEFAULT_ID, default_model_file
+from accel_sim.capture.options import CaptureOptions
+from accel_sim.errors import AccelSimError
+from accel_sim.trace.reader import file_sha256
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode, and where it came from."""
+
+    model: transformers.PreTrainedModel
+    tokenizer: Any
+    id: str
+    file_sha256: str | None
+    """Of the GGUF file, when it was one."""
+
+
+def load_model(options: CaptureOptions, on_status: Callable[[str], None] = lambda _: None) -> LoadedModel:
+    """Load what `options.model` names; nothing local is ever looked up on a hub.
+
+    Raises AccelSimError when there is no such model, or transformers cannot load it.
+    """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    where, gguf, name = _locate(options.model, on_status)
+    arguments: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
+    if Path(where).is_dir():
+        arguments["local_files_only"] = True
+    on_status(f"loading {name}")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(where, **arguments)
+        model = transformers.AutoModelForCausalLM.from_pretrained(where, dtype=options.compute_dtype, **arguments)
+    except (
+        Exception
+    ) as error:  # transformers raises OSError, ValueError, KeyError, ImportError … for one cause: no model
+        raise AccelSimError(f"model {name}: cannot be loaded: {type(error).__name__}: {error}") from error
+    _one_product_an_expert(model)
+    device = choose_device(options.device)
+    digest = file_sha256(Path(where) / gguf) if gguf else None
+    return LoadedModel(model.to(device).eval(), tokenizer, name, digest)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is CUDA when there is one, else the CPU. Raises AccelSimError for no device."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise AccelSimError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def _one_product_an_expert(model: transformers.PreTrainedModel) -> None:
+    """Stacked experts can run as one fused kernel that hides who gets which tokens; ask for the plain loop."""
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")
+
+
+def _locate(model: str | None, on_status: Callable[[str], None]) -> tuple[str, str | None, str]:
+    """Folder or id, name of the GGUF file in it, and the name to record."""
+    if model is None:
+        file = default_model_file(on_status)
+        return str(file.parent), file.name, DEFAULT_ID
+    path = Path(model).expanduser()
+    if path.is_file():
+        if path.suffix.lower() != ".gguf":
+            raise AccelSimError(f"--model {model}: a file must be a GGUF file (.gguf); else a folder or a hub id")
+        return str(path.parent), path.name, path.name
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise AccelSimError(f"--model {model}: the folder has no config.json, so transformers cannot load it")
+        return str(path), None, path.resolve().name
+    if model.lower().endswith(".gguf") or model.startswith((".", "/", "~")):
+        raise AccelSimError(f"--model {model}: no such file or folder")
+    return model, None, model

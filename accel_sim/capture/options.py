@@ -1,0 +1,107 @@
+"""What is captured, of what, and how; checked before anything heavy is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accel_sim.errors import AccelSimError
+from accel_sim.trace.format import STORED_TYPES, Phase, StoredType
+
+_NEEDED = ("torch", "transformers", "accelerate", "gguf")
+_LAYERS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+
+
+@dataclass(frozen=True)
+class CaptureOptions:
+    """One capture. Raises AccelSimError for values that cannot be."""
+
+    out: Path
+    """Folder of the trace."""
+    model: str | None = None
+    """A transformers id or folder, a GGUF file, or None for the default model."""
+    texts: tuple[Path, ...] = ()
+    """Text files, taken in turn; none means prose and code that come with CPython."""
+    tokens: int = 512
+    """Length of every prompt."""
+    sequences: int = 1
+    phase: Phase = "prefill"
+    new_tokens: int | None = None
+    """Decode steps a sequence."""
+    layers: str | None = None
+    """Decoder blocks, such as 0-5,29; None means all."""
+    sites: tuple[str, ...] = ()
+    """Keep projections whose module path contains one of these, or matches one as a shell pattern; none means all."""
+    lm_head: bool = False
+    dtype: StoredType = "int8"
+    weights: bool = False
+    weight_layers: str | None = None
+    """Store the weights of these decoder blocks alone."""
+    chunk: int = 512
+    """Tokens a forward pass; what bounds memory."""
+    compute_dtype: str = "auto"
+    """Floating-point type of the forward pass: auto (the model's own), float32, bfloat16, float16."""
+    device: str = "auto"
+    """A torch device; auto takes CUDA when there is one."""
+    allow_partial: bool = False
+    resume: bool = False
+    force: bool = False
+    command: tuple[str, ...] = field(default=(), compare=False)
+    """The command line, for the record."""
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "sequences", "chunk", "new_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise AccelSimError(f"--{name.replace('_', '-')} {value}: expected a whole number from 1 on")
+        _one_of("dtype", self.dtype, STORED_TYPES)
+        _one_of("phase", self.phase, ("prefill", "decode"))
+        _one_of("compute-dtype", self.compute_dtype, ("auto", "float32", "bfloat16", "float16"))
+        if self.phase == "decode" and self.new_tokens is None:
+            raise AccelSimError("--phase decode needs --new-tokens, the number of decode steps")
+        if self.phase == "prefill" and self.new_tokens is not None:
+            raise AccelSimError("--new-tokens belongs to --phase decode; prefill generates nothing")
+        if self.resume and self.force:
+            raise AccelSimError("--resume and --force exclude each other: go on, or start again")
+        for name in ("layers", "weight_layers"):
+            text = getattr(self, name)
+            if text is not None and not _LAYERS.fullmatch(text):
+                raise AccelSimError(f"--{name.replace('_', '-')} {text}: expected indices and ranges such as 0-5,29")
+
+
+def select_layers(text: str | None, count: int) -> tuple[int, ...]:
+    """The layers that `text` (such as 0-5,29) names, ascending, of a model that has `count`; all for None.
+
+    Raises AccelSimError for a layer the model does not have and for a range that runs backwards.
+    """
+    if text is None:
+        return tuple(range(count))
+    chosen: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        span = range(int(first), int(last or first) + 1)
+        if not span or span[-1] >= count:
+            raise AccelSimError(f"layers {part}: the model has layers 0-{count - 1}")
+        chosen.update(span)
+    return tuple(sorted(chosen))
+
+
+def require_libraries() -> None:
+    """Raise AccelSimError unless the libraries that run a language model are installed."""
+    missing = [name for name in _NEEDED if not _importable(name)]
+    if missing:
+        raise AccelSimError(f"capture needs {', '.join(missing)}, not installed here: pip install 'accel_sim[llm]'")
+
+
+def _importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ValueError:  # a module set to None in sys.modules
+        return False
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise AccelSimError(f"--{name} {value}: expected one of {', '.join(allowed)}")

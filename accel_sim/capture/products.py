@@ -1,0 +1,102 @@
+"""See every product of an activation with a known weight, while a model runs.
+
+The watcher stands between the model and torch's functions (`torch.overrides.TorchFunctionMode`) and knows a weight by
+where it lies in memory. So it does not matter whether a module is an `nn.Linear`, GPT-2's `Conv1D`, a bare parameter
+of a router, or one expert's slice of a stack, nor what anything is called.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from accel_sim.capture.projections import LinearParameter
+
+Layout = Literal["outputs_features", "features_outputs"]
+
+# Function → where its activation, weight and bias are: position and keyword.
+_Place = tuple[int, str]
+_MATMUL: tuple[_Place, _Place, None] = ((0, "input"), (1, "other"), None)
+_MM: tuple[_Place, _Place, None] = ((0, "input"), (1, "mat2"), None)
+_ADDMM: tuple[_Place, _Place, _Place] = ((1, "mat1"), (2, "mat2"), (0, "input"))
+_PRODUCTS: dict[Any, tuple[_Place, _Place, _Place | None]] = {
+    torch.nn.functional.linear: ((0, "input"), (1, "weight"), (2, "bias")),
+    torch.matmul: _MATMUL,
+    torch.Tensor.matmul: _MATMUL,
+    torch.Tensor.__matmul__: _MATMUL,
+    torch.mm: _MM,
+    torch.Tensor.mm: _MM,
+    torch.addmm: _ADDMM,
+    torch.Tensor.addmm: _ADDMM,
+}
+
+
+@dataclass(frozen=True)
+class Product:
+    """One product activation · weight that the model is about to compute."""
+
+    parameter: LinearParameter
+    expert: int | None
+    """Which of the stacked experts, if it is one."""
+    layout: Layout
+    """How the parameter is stored."""
+    activation: torch.Tensor
+    """[…, K]"""
+    outputs: int
+    """F."""
+    bias: torch.Tensor | None
+
+
+class ProductWatcher(TorchFunctionMode):
+    """While active, calls `on_product` before each product with one of `parameters`."""
+
+    def __init__(self, parameters: Sequence[LinearParameter], on_product: Callable[[Product], None]) -> None:
+        super().__init__()
+        self._parameters = sorted(parameters, key=lambda each: each.tensor.data_ptr())
+        self._starts = [each.tensor.data_ptr() for each in self._parameters]
+        self._on_product = on_product
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        places = _PRODUCTS.get(func)
+        if places is not None:
+            activation, weight, bias = (_argument(args, kwargs, place) for place in places)
+            product = self._recognise(activation, weight, bias, func is torch.nn.functional.linear)
+            if product is not None:
+                self._on_product(product)
+        return func(*args, **kwargs)
+
+    def _recognise(self, activation: Any, weight: Any, bias: Any, transposes: bool) -> Product | None:
+        if not isinstance(weight, torch.Tensor) or weight.dim() != 2:
+            return None
+        position = bisect_right(self._starts, weight.data_ptr()) - 1
+        if position < 0:
+            return None
+        parameter = self._parameters[position]
+        stored = parameter.tensor
+        expert = None
+        offset = (weight.data_ptr() - self._starts[position]) // weight.element_size()
+        if parameter.experts is not None:
+            expert, offset = divmod(offset, stored.stride(0))
+            if expert >= parameter.experts:
+                return None
+            stored = stored[expert]
+        # A weight that is only a part of the parameter is not counted, so that coverage tells of it.
+        if offset or weight.numel() != stored.numel():
+            return None
+        as_stored = weight.shape == stored.shape and weight.stride() == stored.stride()
+        layout: Layout = "outputs_features" if as_stored == transposes else "features_outputs"
+        outputs = weight.shape[0] if transposes else weight.shape[1]
+        return Product(parameter, expert, layout, activation, outputs, bias)
+
+
+def _argument(args: tuple, kwargs: dict, place: _Place | None) -> Any:
+    if place is None:
+        return None
+    position, name = place
+    return args[position] if position < len(args) else kwargs.get(name)

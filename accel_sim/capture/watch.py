@@ -1,0 +1,16 @@
+"""How a capture tells its caller that it goes on; the command line draws it, a library user may ignore it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Two functions to call."""
+
+    on_status: Callable[[str], None] = lambda _: None
+    """With what is being done now."""
+    on_tokens: Callable[[int, int], None] = lambda done, total: None
+    """With the tokens that were run, and how many there are to run."""

