@@ -6,6 +6,7 @@ Timing and cost both read these, so that a machine is charged for exactly the wi
 from __future__ import annotations
 
 from math import ceil
+from typing import Any
 
 from accel_sim.arch.schema import Arch
 from accel_sim.pattern import Pattern
@@ -21,8 +22,8 @@ def cycles_per_group(lanes: int, pattern: Pattern) -> int:
     return -(-pattern.n // lanes)
 
 
-def tile_row_cycles(lanes: int, features: int, pattern: Pattern | None) -> int:
-    """Cycles that one array tile spends on `features` positions of the reduction dimension."""
+def tile_row_cycles(lanes: int, features: Any, pattern: Pattern | None) -> Any:
+    """Cycles that one array tile spends on `features` positions of the reduction dimension (an int, or an array)."""
     if pattern is None:
         return -(-features // lanes)
     groups = pattern.groups(features)
@@ -69,7 +70,8 @@ def selector_units(arch: Arch, pattern: Pattern | None) -> int:
     selector = arch.sparsity.selector
     if selector.units is not None:
         return selector.units
-    full_rate = groups_per_cycle(arch.array.lanes, pattern) * arch.array.rows
+    lanes = arch.array.lanes
+    full_rate = -(-groups_per_cycle(lanes, pattern) * arch.array.rows // cycles_per_group(lanes, pattern))
     if selector.placement == "load":
         return full_rate
     return -(-full_rate * arch.array.cols // selector.sized_for_outputs)

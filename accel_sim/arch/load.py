@@ -34,6 +34,15 @@ def load_arch(source: str | Path, overrides: Iterable[str] = ()) -> Arch:
     return _validate(description, path)
 
 
+def file_schema() -> dict[str, Any]:
+    """JSON Schema of an architecture file: `Arch`, or only what differs from the file that `extends` names."""
+    schema = Arch.model_json_schema()
+    inherit = {"type": "string", "description": "Architecture file that this one inherits every key from."}
+    schema["properties"] = {"extends": inherit, **schema["properties"]}
+    schema["anyOf"] = [{"required": ["extends"]}, {"required": schema.pop("required")}]
+    return schema
+
+
 def _find(path: Path, beside: Path | None = None) -> Path:
     names = [path] if path.suffix else [path, path.with_name(path.name + ".yaml")]
     folders = [beside] if beside else [Path()]

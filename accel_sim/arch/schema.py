@@ -179,6 +179,11 @@ class Arch(Section):
         """True when the machine has no sparsity at all (or only N = M patterns, which run by the dense rule)."""
         return all(pattern.keeps_all for pattern in self.sparsity.patterns)
 
+    @property
+    def is_flexible(self) -> bool:
+        """True when the pattern is a choice at run time."""
+        return len(self.sparsity.patterns) > 1
+
     def dense(self) -> Arch:
         """The dense machine this one is compared with: same multipliers, memories, technology and zero gating.
 

@@ -1,7 +1,7 @@
 """Time, cost and quality of a workload on a machine, as one result."""
 
 from accel_sim.simulation.result import Result
-from accel_sim.simulation.simulate import Machine, simulate
+from accel_sim.simulation.simulate import Machine, run, simulate
 from accel_sim.simulation.statistics import WorkloadStatistics
 
-__all__ = ["Machine", "Result", "WorkloadStatistics", "simulate"]
+__all__ = ["Machine", "Result", "WorkloadStatistics", "run", "simulate"]

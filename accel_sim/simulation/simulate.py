@@ -40,10 +40,9 @@ class Machine:
 
     def time(self, gemm: Gemm) -> LayerTiming:
         """The timing of a product; equal shapes are scheduled once, since `fixed` skipping depends on nothing else."""
-        shape = (gemm.tokens, gemm.features, gemm.outputs)
-        if shape not in self._timings:
-            self._timings[shape] = time_layer(gemm, self.arch, self.pattern, self.latencies, self.engine)
-        return self._timings[shape]
+        if gemm.shape not in self._timings:
+            self._timings[gemm.shape] = time_layer(gemm, self.arch, self.pattern, self.latencies, self.engine)
+        return self._timings[gemm.shape]
 
     def energy(self, activity: Activity) -> cost.Energy:
         return cost.energy(self.arch, self.pattern, activity, self.delays.clock_hz)
@@ -74,8 +73,12 @@ def simulate(
     they read of the activations. Raises AccelSimError for a pattern that is not built in, a buffer that is too small,
     or a trace that cannot be read.
     """
-    machine = Machine(arch, arch.pattern(pattern), engine)
-    dense = Machine(arch.dense(), None, engine)
+    return run(Machine(arch, arch.pattern(pattern), engine), workload, statistics)
+
+
+def run(machine: Machine, workload: Workload, statistics: WorkloadStatistics | None = None) -> Result:
+    """The same for a machine that is at hand, which keeps the timings it works out."""
+    dense = Machine(machine.arch.dense(), None, machine.engine)
     statistics = statistics or WorkloadStatistics(workload)
     layers = list(_layers(machine, dense, workload, statistics))
     return _compose(machine, dense, workload, layers, statistics)
@@ -160,11 +163,9 @@ def _total(activities: list[Activity]) -> Activity:
 def _iso_area_dense_cycles(machine: Machine, dense: Machine, layers: list[_Layer]) -> float:
     """Cycles of a dense array enlarged to the sparse machine's total area, its memory system unchanged."""
     factor = 1 + (machine.area.total_um2 - dense.area.total_um2) / dense.area.array_um2
-    enlarged: dict[int, float] = {}
-    for layer in layers:
-        if id(layer.dense_timing) not in enlarged:
-            enlarged[id(layer.dense_timing)] = cycles_with_faster_array(layer.dense_timing, factor)
-    return sum(enlarged[id(layer.dense_timing)] * layer.gemm.repeat for layer in layers)
+    timings = {layer.gemm.shape: layer.dense_timing for layer in layers}
+    enlarged = {shape: cycles_with_faster_array(timing, factor) for shape, timing in timings.items()}
+    return sum(enlarged[layer.gemm.shape] * layer.gemm.repeat for layer in layers)
 
 
 def _gops_per_mm2(macs: int, time_s: float, area_um2: float) -> float:

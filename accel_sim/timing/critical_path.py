@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from accel_sim.timing.pipeline import COMPUTE, LOAD, REQUANTISE, SELECT, STORE, Pipeline, Schedule
+from accel_sim.timing.pipeline import COMPUTE, LOAD, REQUANTISE, STORE, Pipeline, Schedule
 
 
 @dataclass(frozen=True)

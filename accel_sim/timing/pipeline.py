@@ -6,8 +6,9 @@ a double buffer, loads and stores share one DRAM, and every stage takes its item
     start(s, i) = max(ready(s−1, i), end(s, i−1), end(s+1, i−2))        ready(s, i) = end(s, i) + latency(s)
 
 with two refinements. An item's place in SRAM is taken when its load starts and freed when its compute ends, so
-start(load, i) ≥ end(compute, i−2); where an operand fills its SRAM alone, so that there is no second half to load into,
-the bound is end(compute, i−1) (`exclusive`). And the DRAM serves load 0, 1, 2, store 0, load 3, store 1, … in that order.
+start(load, i) ≥ end(compute, i−2); where an operand fills its SRAM alone, so that there is no second half to load
+into, the bound is end(compute, i−1) (`exclusive`). And the DRAM serves load 0, 1, 2, store 0, load 3, store 1, … in
+that order.
 
 Two engines compute the same schedule: `event` (SimPy, reads like the block diagram) and `compiled` (Numba).
 """

@@ -93,51 +93,50 @@ def requantise_cycles(items: Items, arch: Arch) -> Integers:
 
 def traffic(items: Items, gemm: Gemm, stored: Formats) -> Traffic:
     """DRAM bytes of each item's load and store. Shares of a row are rounded so that the totals stay exact."""
-    read = _bytes(items.loaded_activations, gemm.features, stored.activation_dram_bytes)
-    read = read + _bytes(items.loaded_weights, gemm.features, stored.weight_bytes)
+    read = _share_of_rows(items.loaded_activations, gemm.features, stored.activation_dram_bytes)
+    read = read + _share_of_rows(items.loaded_weights, gemm.features, stored.weight_bytes)
     return Traffic(read, np.where(items.completes, items.tokens * items.outputs, 0))
 
 
-def _bytes(elements: Integers, features: int, row_bytes: int) -> Integers:
+def _share_of_rows(elements: Integers, features: int, row_bytes: int) -> Integers:
+    """Elements of a dense matrix → bytes (or groups) by whole rows, carrying fractions of a row to the next item."""
     return np.diff(np.cumsum(elements) * row_bytes // features, prepend=0)
 
 
 def pipeline(
     items: Items,
     compute: ComputeTime,
-    bytes_moved: Traffic,
+    moved: Traffic,
     gemm: Gemm,
     arch: Arch,
     pattern: Pattern | None,
     latencies: Latencies,
 ) -> Pipeline:
     """The five stages' occupation by every item."""
-    none = np.zeros_like(items.tokens)
-    select = none
-    if pattern is not None and arch.sparsity.selector.placement == "load":
-        groups = np.diff(
-            np.cumsum(items.loaded_activations) * pattern.groups(gemm.features) // gemm.features, prepend=0
-        )
-        select = -(-groups // selector_units(arch, pattern))
-    serial = arch.array.drain == "serial"
-    requantise = none if serial else np.where(items.completes, requantise_cycles(items, arch), 0)
+    overlapped = arch.array.drain == "overlapped"
+    requantise = np.where(items.completes & overlapped, requantise_cycles(items, arch), 0)
+    select = select_cycles(items, gemm, arch, pattern)
+    load, store = _dram_cycles(moved.read, arch), _dram_cycles(moved.write, arch)
+    selecting = latencies.select if _selects(arch, pattern) else 0
+    waits = [arch.dram.latency_cycles, selecting, latencies.compute, latencies.requantise, 0]
     return Pipeline(
-        durations=np.stack(
-            [
-                _dram_cycles(bytes_moved.read, arch),
-                select,
-                compute.total,
-                requantise,
-                _dram_cycles(bytes_moved.write, arch),
-            ],
-            axis=1,
-        ),
-        latencies=np.array(
-            [arch.dram.latency_cycles, latencies.select, latencies.compute, latencies.requantise, 0], dtype=np.int64
-        ),
+        durations=np.stack([load, select, compute.total, requantise, store], axis=1),
+        latencies=np.array(waits, dtype=np.int64),
         exclusive=items.exclusive,
     )
 
 
-def _dram_cycles(bytes_moved: Integers, arch: Arch) -> Integers:
-    return np.ceil(bytes_moved / arch.dram.bytes_per_cycle).astype(np.int64)
+def select_cycles(items: Items, gemm: Gemm, arch: Arch, pattern: Pattern | None) -> Integers:
+    """Cycles to select what each item fetched; none on a dense machine, or where the producer has done it."""
+    if not _selects(arch, pattern):
+        return np.zeros_like(items.tokens)
+    groups = _share_of_rows(items.loaded_activations, gemm.features, pattern.groups(gemm.features))
+    return -(-groups // selector_units(arch, pattern))
+
+
+def _selects(arch: Arch, pattern: Pattern | None) -> bool:
+    return pattern is not None and arch.sparsity.selector.placement == "load"
+
+
+def _dram_cycles(moved: Integers, arch: Arch) -> Integers:
+    return np.ceil(moved / arch.dram.bytes_per_cycle).astype(np.int64)

@@ -67,7 +67,8 @@ class Tiling:
     def __str__(self) -> str:
         other = "weights" if self.held == "activations" else "activations"
         pieces = f" of 1/{self.chunks} panel" if self.chunks > 1 else ""
-        return f"{self.held} in blocks of {self.block_panels} panels ({self.replacement}), {other} {self.streaming}{pieces}"
+        block = f"{self.held} in blocks of {self.block_panels} panels ({self.replacement})"
+        return f"{block}, {other} {self.streaming}{pieces}"
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,11 @@ class Gemm:
                 raise AccelSimError(f"layer {self.name}: {quantity} must be at least 1, not {getattr(self, quantity)}")
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(tokens, features, outputs)."""
+        return self.tokens, self.features, self.outputs
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of the dense product, all repeats together."""
         return self.tokens * self.features * self.outputs * self.repeat

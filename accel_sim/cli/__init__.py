@@ -1,0 +1,1 @@
+"""The commands: `accel-sim capture|simulate|pareto|validate|schema`."""

@@ -1,0 +1,76 @@
+"""The command line: one file a command, errors as one line with exit status 2.
+
+Command modules import what is heavy inside their function, so that every command starts fast.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import typer
+from rich.console import Console
+
+from accel_sim.cli.capture import capture
+from accel_sim.cli.pareto import pareto
+from accel_sim.cli.schema import schema
+from accel_sim.cli.simulate import simulate
+from accel_sim.cli.validate import validate
+from accel_sim.errors import AccelSimError
+
+
+def main() -> None:
+    """`accel-sim COMMAND …`."""
+    app = _app(capture, simulate, pareto, validate, schema)
+    app.callback(help="A cycle-approximate simulator of a sparse tensor unit for large language models.")(_version)
+    _run(app, "accel-sim")
+
+
+def capture_main() -> None:
+    """`capture-traces`, the same as `accel-sim capture`."""
+    _run(_app(capture), "capture-traces")
+
+
+def simulate_main() -> None:
+    """`simulate`, the same as `accel-sim simulate`."""
+    _run(_app(simulate), "simulate")
+
+
+def pareto_main() -> None:
+    """`pareto`, the same as `accel-sim pareto`."""
+    _run(_app(pareto), "pareto")
+
+
+def _app(*commands: Callable[..., None]) -> typer.Typer:
+    app = typer.Typer(add_completion=False, no_args_is_help=len(commands) > 1, pretty_exceptions_enable=False)
+    for command in commands:
+        app.command()(command)
+    return app
+
+
+def _version(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+) -> None:
+    if version:
+        from accel_sim import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def _run(app: typer.Typer, program: str) -> None:
+    """Run a command. What a user can mend is one line on stderr and exit status 2, never a traceback."""
+    try:
+        app(prog_name=program)
+    except AccelSimError as error:
+        _fail(program, str(error))
+    except BrokenPipeError:  # whoever read our output has gone, and that is their business
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _fail(program, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _fail(program: str, message: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"{program}: error: {message}", markup=False)
+    sys.exit(2)

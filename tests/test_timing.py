@@ -1,0 +1,233 @@
+"""Cycles of one product, worked by hand, by bounds and by properties."""
+
+from math import ceil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accel_sim.arch import load_arch
+from accel_sim.errors import AccelSimError
+from accel_sim.pattern import Pattern
+from accel_sim.timing import CAUSES, Latencies, bottleneck, time_layer
+from accel_sim.timing.layer import cycles_with_faster_array, plan
+from accel_sim.timing.tiling import cut, formats, tilings
+from accel_sim.workload import Gemm
+
+LATENCIES = Latencies(select=1, compute=2, requantise=2)
+NO_LATENCIES = Latencies(0, 0, 0)
+GENEROUS = ["dram.bytes_per_cycle=4096"]
+PATTERNS = ["2x4", "4x8", "8x16", "16x32"]
+
+
+def product(tokens: int, features: int, outputs: int) -> Gemm:
+    return Gemm("layer", "site", tokens, features, outputs)
+
+
+def timed(arch_name: str, gemm: Gemm, overrides=(), engine="compiled"):
+    arch = load_arch(arch_name, overrides)
+    return time_layer(gemm, arch, arch.pattern(), LATENCIES, engine)
+
+
+def speedup(arch_name: str, gemm: Gemm, overrides=()) -> float:
+    arch = load_arch(arch_name, overrides)
+    dense = time_layer(gemm, arch.dense(), None, LATENCIES)
+    return dense.cycles / time_layer(gemm, arch, arch.pattern(), LATENCIES).cycles
+
+
+def test_one_dense_tile_by_hand():
+    # 32 tokens and 32 outputs of 64 features with their 4-byte scales at 256 B a cycle: 2·32·68 / 256 = 17 cycles,
+    # 50 of DRAM latency, 64 / 16 lanes = 4 cycles and 2 of latency, 1024 accumulators / 64 requantisers = 16 and 2,
+    # 1024 bytes back: 4 cycles. A dense machine selects nothing and never waits for it.
+    arch = load_arch("dense")
+    timing = time_layer(product(32, 64, 32), arch, None, LATENCIES)
+    assert timing.cycles == 17 + 50 + 4 + 2 + 16 + 2 + 4
+
+
+def test_one_sparse_tile_by_hand():
+    # 8:16: 32 rows of 4 groups through 64 selectors: 2 cycles and 1 of latency; 4 groups at 2 a cycle: 2 cycles.
+    timing = timed("8x16", product(32, 64, 32))
+    assert timing.cycles == 17 + 50 + 2 + 1 + 2 + 2 + 16 + 2 + 4
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_compute_bound_layer_reaches_nearly_twice_dense(name):
+    assert 1.9 <= speedup(name, product(512, 4096, 4096), GENEROUS) <= 2.0
+
+
+def test_starved_layer_gains_less_and_names_the_memory():
+    gemm = product(512, 4096, 4096)
+    assert speedup("edge", gemm) < 1.2
+    assert bottleneck(timed("edge", gemm).breakdown) == "dram"
+
+
+def test_one_token_has_nothing_to_gain_because_weights_stream_whole():
+    gemm = product(1, 4096, 4096)
+    timing = timed("8x16", gemm)
+    assert speedup("8x16", gemm) == pytest.approx(1, abs=0.01)
+    assert bottleneck(timing.breakdown) == "dram"
+    assert timing.plan.traffic.read.sum() >= 4096 * 4096
+
+
+def test_the_dense_machines_port_takes_the_gain_away():
+    gemm = product(512, 4096, 4096)
+    timing = timed("8x16_narrow", gemm, GENEROUS)
+    assert speedup("8x16_narrow", gemm, GENEROUS) == pytest.approx(1, abs=0.01)
+    assert timing.breakdown["weight_port"] == pytest.approx(timing.breakdown["ideal_compute"], rel=0.01)
+
+
+def test_a_narrow_activation_port_is_charged_to_sram():
+    timing = timed("8x16", product(512, 1024, 1024), [*GENEROUS, "sram.activation_port_bytes_per_cycle=144"])
+    assert bottleneck(timing.breakdown) == "sram"
+
+
+def test_too_few_requantisers_are_named():
+    timing = timed("8x16", product(512, 128, 1024), [*GENEROUS, "array.requantisers=4"])
+    assert bottleneck(timing.breakdown) == "requantise"
+
+
+def test_too_few_selectors_are_named():
+    timing = timed("8x16", product(512, 4096, 64), [*GENEROUS, "sparsity.selector.units=1"])
+    assert bottleneck(timing.breakdown) == "selector"
+
+
+def test_serial_drain_waits_for_every_tile():
+    gemm = product(64, 256, 64)
+    arch = load_arch("dense", GENEROUS)
+    serial = load_arch("dense", [*GENEROUS, "array.drain=serial"])
+    timing = time_layer(gemm, serial, None, NO_LATENCIES)
+    assert timing.cycles > time_layer(gemm, arch, None, NO_LATENCIES).cycles
+    assert timing.breakdown["fill_drain"] == 4 * 1024 / 64
+
+
+def test_write_back_moves_compressed_activations():
+    gemm = product(512, 4096, 4096)
+    load = timed("8x16", gemm)
+    write_back = timed("8x16", gemm, ["sparsity.selector.placement=write_back"])
+    assert write_back.plan.traffic.read.sum() < load.plan.traffic.read.sum()
+    assert write_back.breakdown["selector"] == 0
+
+
+def test_all_four_patterns_share_one_ceiling():
+    cycles = {timed(name, product(512, 4096, 4096), GENEROUS).cycles for name in PATTERNS}
+    assert len(cycles) == 1
+
+
+def test_more_slots_than_lanes_take_several_cycles_a_group():
+    # 32:64 on 16 lanes: each group takes 2 cycles, and 64 weights in 2 cycles are 32 a cycle, as for 8:16.
+    arch = load_arch("8x16", [*GENEROUS, "sparsity.patterns=['32:64']"])
+    wide = time_layer(product(512, 4096, 4096), arch, Pattern("32:64"), LATENCIES)
+    assert wide.breakdown["weight_port"] == 0
+    assert wide.cycles == timed("8x16", product(512, 4096, 4096), GENEROUS).cycles
+
+
+sizes = st.integers(1, 700)
+arrays = st.fixed_dictionaries(
+    {
+        "array.rows": st.integers(1, 40),
+        "array.cols": st.integers(1, 40),
+        "array.lanes": st.sampled_from([1, 4, 8, 16, 24]),
+        "array.requantisers": st.integers(1, 64),
+        "array.drain": st.sampled_from(["overlapped", "serial"]),
+        "sram.activation_bytes": st.integers(4000, 60000),
+        "sram.weight_bytes": st.integers(4000, 60000),
+        "sram.output_bytes": st.integers(3300, 20000),
+        "dram.bytes_per_cycle": st.sampled_from([3.7, 64, 1000]),
+        "sparsity.patterns": st.sampled_from(
+            ["[]", "['1:4']", "['2:4']", "['3:4']", "['7:16']", "['16:32']", "['4:4']"]
+        ),
+        "sparsity.metadata": st.sampled_from(["bitmap", "index", "enumerative"]),
+        "sparsity.selector.placement": st.sampled_from(["load", "write_back"]),
+    }
+)
+
+
+def machine(settings_: dict):
+    return load_arch("dense", [f"{key}={value}" for key, value in settings_.items()])
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes, sizes, sizes, arrays)
+def test_engines_agree_and_breakdowns_add_up_on_any_machine(tokens, features, outputs, settings_):
+    arch, gemm = machine(settings_), product(tokens, features, outputs)
+    timing = time_layer(gemm, arch, arch.pattern(), LATENCIES)
+    by_events = time_layer(gemm, arch, arch.pattern(), LATENCIES, "event")
+    np.testing.assert_array_equal(timing.schedule.end, by_events.schedule.end)
+    assert by_events.breakdown == timing.breakdown
+    assert tuple(timing.breakdown) == CAUSES
+    assert sum(timing.breakdown.values()) == timing.cycles
+    assert min(timing.breakdown.values()) >= 0
+    pattern = arch.pattern()
+    kept = features if pattern is None else features // pattern.m * pattern.n
+    assert timing.cycles >= tokens * outputs * kept / (arch.array.rows * arch.array.cols * arch.array.lanes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes, sizes, sizes, arrays)
+def test_every_tiling_does_all_the_work_and_stays_in_its_buffers(tokens, features, outputs, settings_):
+    arch, gemm = machine(settings_), product(tokens, features, outputs)
+    stored = formats(gemm, arch, arch.pattern())
+    for tiling in tilings(gemm, arch, arch.pattern()):
+        items = cut(gemm, arch, arch.pattern(), tiling)
+        assert (items.tokens * items.outputs * items.features).sum() == gemm.macs
+        assert items.loaded_activations.sum() >= tokens * features
+        assert items.loaded_weights.sum() >= features * outputs
+        assert (items.tokens * items.outputs)[items.completes].sum() == tokens * outputs
+        rows, cols = min(arch.array.rows, tokens), min(arch.array.cols, outputs)
+        block = tiling.block_panels * (cols * stored.weight_bytes)
+        capacity = arch.sram.weight_bytes
+        if tiling.held == "activations":
+            block, capacity = tiling.block_panels * rows * stored.activation_sram_bytes, arch.sram.activation_bytes
+        if tiling.replacement == "double":
+            assert 2 * block <= capacity
+        elif tiling.replacement == "single":
+            assert block <= capacity
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes, sizes, sizes, arrays, st.sampled_from([2, 3.3, 10]))
+def test_more_bandwidth_is_never_slower_at_the_same_tiling(tokens, features, outputs, settings_, factor):
+    arch, gemm = machine(settings_), product(tokens, features, outputs)
+    tiling = time_layer(gemm, arch, arch.pattern(), LATENCIES).plan.tiling
+    faster = machine(settings_ | {"dram.bytes_per_cycle": settings_["dram.bytes_per_cycle"] * factor})
+    slow, fast = (plan(gemm, a, a.pattern(), tiling, LATENCIES).pipeline.durations for a in (arch, faster))
+    assert (fast <= slow).all(), "the recurrence only takes maxima and sums of these, so no cycle count can grow"
+
+
+def test_a_buffer_that_is_too_small_says_how_much_is_missing():
+    arch = load_arch("dense", ["sram.output_bytes=2000"])
+    with pytest.raises(AccelSimError, match=r"sram.output_bytes is 48 bytes too small"):
+        time_layer(product(512, 64, 64), arch, None, LATENCIES)
+    arch = load_arch("dense", ["sram.weight_bytes=100"])
+    with pytest.raises(AccelSimError, match=r"layer: sram.weight_bytes is \d+ bytes too small"):
+        time_layer(product(512, 64, 64), arch, None, LATENCIES)
+
+
+def test_a_panel_larger_than_its_buffer_is_cut_into_chunks():
+    timing = timed("dense", product(64, 40000, 64))
+    assert timing.plan.tiling.chunks > 1
+    assert timing.breakdown["dram"] > 0
+
+
+def test_a_faster_array_shortens_compute_alone():
+    gemm = product(512, 4096, 4096)
+    arch = load_arch("dense", GENEROUS)
+    timing = time_layer(gemm, arch, None, LATENCIES)
+    assert cycles_with_faster_array(timing, 1) == timing.cycles
+    compute = timing.breakdown["ideal_compute"]
+    assert cycles_with_faster_array(timing, 1.25) == pytest.approx(timing.cycles - compute * (1 - 1 / 1.25), rel=0.01)
+    starved = timed("dense", product(1, 4096, 4096))
+    assert cycles_with_faster_array(starved, 1.25) == pytest.approx(starved.cycles, rel=0.002)
+
+
+def test_ties_for_the_bottleneck_go_to_the_array():
+    breakdown = dict.fromkeys(CAUSES, 0) | {"ideal_compute": 3, "array_underuse": 2, "dram": 5}
+    assert bottleneck(breakdown) == "compute"
+
+
+def test_a_tile_row_rounds_up_to_whole_groups():
+    # 7:16 on 16 lanes: 2 groups a cycle, 100 features are 7 groups: 4 cycles; 9 tiles of 32×32.
+    arch = load_arch("8x16", [*GENEROUS, "sparsity.patterns=['7:16']"])
+    timing = time_layer(product(96, 100, 96), arch, Pattern("7:16"), LATENCIES)
+    assert timing.plan.compute.array.sum() == 9 * ceil(7 / 2)
