@@ -1,0 +1,23 @@
+"""What a sparse tensor unit costs: area, delay and energy, every figure with its source."""
+
+from accel_sim.cost.area import Area, area
+from accel_sim.cost.delays import Delays, Stage, delays
+from accel_sim.cost.energy import Energy, energy
+from accel_sim.cost.provenance import defaults_line, sources
+from accel_sim.cost.tables import Source
+from accel_sim.cost.units import UnitCost, unit
+
+__all__ = [
+    "Area",
+    "Delays",
+    "Energy",
+    "Source",
+    "Stage",
+    "UnitCost",
+    "area",
+    "defaults_line",
+    "delays",
+    "energy",
+    "sources",
+    "unit",
+]
