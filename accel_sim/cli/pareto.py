@@ -1,0 +1,106 @@
+"""`accel-sim pareto`: which machines are worth their area and their loss of quality."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from accel_sim.cli.inputs import load_workload
+
+if TYPE_CHECKING:
+    from accel_sim.arch import Arch
+    from accel_sim.study.points import Point
+    from accel_sim.workload import Workload
+
+DEFAULT_ARCHS = ["dense.yaml", "2x4.yaml", "4x8.yaml", "8x16.yaml", "16x32.yaml"]
+_PIPED_WIDTH = 150
+
+
+def pareto(
+    arch: Annotated[list[str], typer.Option(help="Architecture file; repeatable.")] = DEFAULT_ARCHS,
+    trace: Annotated[list[Path], typer.Option(help="A captured trace; repeatable.")] = [],  # noqa: B006
+    workload: Annotated[str | None, typer.Option(help="A model's published shapes, such as llama-3.1-8b.")] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens of --workload.", min=1)] = 512,
+    gemm: Annotated[list[str], typer.Option(help="TOKENSxFEATURESxOUTPUTS, such as 512x4096x4096; repeatable.")] = [],  # noqa: B006
+    distribution: Annotated[str, typer.Option(help="Of the activations of --workload and --gemm.")] = "heavy_tailed",
+    seed: Annotated[int, typer.Option(help="Of those activations.", min=0)] = 0,
+    quality: Annotated[Path | None, typer.Option(help="Measured perplexities, JSON or CSV: name → value.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and their data.")] = Path("pareto"),
+    set_: Annotated[list[str], typer.Option("--set", help="Override a key of every --arch; repeatable.")] = [],  # noqa: B006
+) -> None:
+    """Several machines on one or more workloads → the Pareto front of speed-up at equal area, area and quality."""
+    from accel_sim.arch import load_arch
+    from accel_sim.cli import report
+    from accel_sim.study.output import write_study
+    from accel_sim.study.quality import read_perplexities, with_perplexities
+    from accel_sim.study.run import over_all_workloads
+
+    perplexities = read_perplexities(quality) if quality else None
+    machines = [load_arch(source, set_) for source in arch]
+    workloads = []
+    for each in trace or [None]:
+        loaded, note = load_workload(each, workload, tokens, gemm, distribution, seed)
+        workloads.append(loaded)
+        if note:
+            report.note(note)
+    points = _run(machines, workloads)
+    if perplexities is not None:
+        points = with_perplexities(points, perplexities)
+    overall = over_all_workloads(points)
+    written = write_study(points, overall, {each.name: each.source for each in workloads}, out)
+    _print_points(overall, " + ".join(each.name for each in workloads))
+    report.print_written(written)
+
+
+def _run(machines: list[Arch], workloads: list[Workload]) -> list[Point]:
+    """The points, with a progress bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from accel_sim.study.run import designs, run_study
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task("", total=len(designs(machines)) * len(workloads))
+        return run_study(
+            machines, workloads, lambda what: progress.update(bar, description=what, advance=1, refresh=True)
+        )
+
+
+def _print_points(points: list[Point], workload: str) -> None:
+    """One row a design, and whether another one beats it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from accel_sim.study.pareto import ENERGY_AND_AREA, TRADE_OFF, front
+
+    table = Table(title=f"Designs on {workload}", title_justify="left")
+    table.add_column("design")
+    for column in ("speed-up", "by time", "equal area", "area mm²", "overhead", "energy µJ", "of dense"):
+        table.add_column(column, justify="right")
+    table.add_column(f"quality ({points[0].quality_kind})", justify="right")
+    for column in ("on the front", "energy/area front", "bottleneck"):
+        table.add_column(column)
+    for point, kept, frugal in zip(points, front(points, TRADE_OFF), front(points, ENERGY_AND_AREA), strict=True):
+        table.add_row(
+            point.label,
+            f"{point.speedup:.3f}",
+            f"{point.speedup_time:.3f}",
+            f"{point.speedup_iso_area:.3f}",
+            f"{point.area_um2 / 1e6:.2f}",
+            f"{point.area_overhead:+.1%}",
+            f"{point.energy_pj / 1e6:,.1f}",
+            f"{point.energy_pj / point.dense_energy_pj:.3f}",
+            f"{point.quality_loss:.4g}",
+            "yes" if kept else "dominated",
+            "yes" if frugal else "dominated",
+            point.bottleneck,
+        )
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    console.print(table)
+    console.print(
+        "front: none is better in speed-up at equal area, area and quality together; energy/area: in those two",
+        markup=False,
+    )

@@ -1,0 +1,1 @@
+"""Studies: several machines on several workloads, compared, tabulated and drawn."""
