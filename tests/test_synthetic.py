@@ -11,7 +11,6 @@ from accel_sim.trace.synthetic import (
     distribution_named,
     draw_site,
     pruning_errors,
-    sampling_error,
 )
 
 PATTERNS = ("2:4", "4:8", "8:16", "16:32")
@@ -74,14 +73,6 @@ def test_outlier_channels_are_the_same_in_every_token():
 def test_a_narrow_site_still_has_an_outlier_channel():
     assert HeavyTailed().outlier_channels(64) == 1
     assert HeavyTailed(outlier_share=0).outlier_channels(64) == 0
-
-
-def test_sampling_error_matches_the_spread_over_repeated_samples():
-    pattern = Pattern("8:16")
-    samples = [draw_site(DISTRIBUTIONS["laplace"], f"site {i}", rows=40, features=256) for i in range(200)]
-    observed = np.array([pruning_error(x, pattern.text) for x in samples])
-    stated = np.mean([sampling_error(x, pattern) for x in samples])
-    assert stated == pytest.approx(observed.std() / observed.mean(), rel=0.2)
 
 
 def test_an_unknown_distribution_is_refused_with_the_known_ones():

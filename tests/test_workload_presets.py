@@ -88,7 +88,6 @@ def test_a_long_site_is_represented_by_a_sample_that_the_source_states():
     assert site.sampled_rows == 8
     assert site.load()[0].shape == (8, 576)
     assert "8 sampled rows" in workload.source
-    assert "standard error" in workload.source
 
 
 def test_a_short_site_is_there_in_full():

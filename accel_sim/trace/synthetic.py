@@ -120,13 +120,3 @@ def pruning_errors(x: npt.NDArray, pattern: Pattern) -> npt.NDArray[np.float64]:
     pruned = pattern.m - pattern.n
     lost = np.partition(groups, pruned - 1, axis=-1)[..., :pruned].sum(axis=(1, 2)) if pruned else np.zeros(rows)
     return np.stack([lost, energy.sum(axis=1)], axis=1)
-
-
-def sampling_error(x: npt.NDArray, pattern: Pattern) -> float:
-    """Relative standard error of ‖x − x̂‖²/‖x‖², from the spread over the rows of the sample `x` [T, K], T ≥ 2.
-
-    The ratio estimator: residuals lost_t − ratio·energy_t over the mean lost, over √T.
-    """
-    lost, energy = pruning_errors(x, pattern).T
-    residuals = lost - lost.sum() / energy.sum() * energy
-    return float(residuals.std(ddof=1) / lost.mean() / np.sqrt(len(lost)))

@@ -9,15 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from accel_sim.errors import AccelSimError
-from accel_sim.pattern import Pattern
 from accel_sim.quantize.int8 import quantize_tokens
-from accel_sim.trace.synthetic import Distribution, distribution_named, draw_site, sampling_error
+from accel_sim.trace.synthetic import Distribution, distribution_named, draw_site
 from accel_sim.workload.gemm import Gemm, SiteActivations, Workload
 
 SAMPLE_ROWS = 32
 """Rows that stand for a longer site; each holds thousands of groups."""
-ERROR_PATTERN = Pattern("8:16")
-"""The pattern whose retained error the stated sampling error speaks of."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +45,10 @@ class SyntheticSites:
         return SiteActivations(load=load, sampled_rows=rows if rows < tokens or repeat > 1 else None)
 
     def describe(self, gemms: Sequence[Gemm]) -> str:
-        """One line on the sites of `gemms`: distribution, seed, sample and its error.
-
-        The error is that of the sampled site with the fewest elements: the others are known better.
-        """
-        line = f"synthetic activations, {self.distribution}, seed {self.seed}"
-        sampled = {gemm.site: gemm for gemm in gemms if self.site(gemm.site, *_shape(gemm)).sampled_rows is not None}
-        if not sampled:
-            return f"{line}, every row"
-        line += f", at most {self.sample_rows} sampled rows a site"
-        smallest = min(sampled.values(), key=lambda gemm: (min(gemm.tokens, self.sample_rows), gemm.features))
-        rows = min(smallest.tokens, self.sample_rows)
-        if rows < 2:
-            return f"{line} (one row of some: sampling error unknown)"
-        drawn = draw_site(self.distribution, smallest.site, rows, smallest.features, self.seed)
-        error = sampling_error(drawn, ERROR_PATTERN)
-        return f"{line} (standard error of a site's {ERROR_PATTERN} pruning error: at most {error:.1%})"
+        """One line on the sites of `gemms`: distribution, seed, sample."""
+        sampled = any(self.site(gemm.site, *_shape(gemm)).sampled_rows is not None for gemm in gemms)
+        rows = f"at most {self.sample_rows} sampled rows a site" if sampled else "every row"
+        return f"synthetic activations, {self.distribution}, seed {self.seed}, {rows}"
 
 
 def _shape(gemm: Gemm) -> tuple[int, int, int]:
