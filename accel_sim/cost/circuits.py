@@ -1,4 +1,4 @@
-"""The unit's circuits, put together from rows of the unit table: multiplexer, decoder, selector, requantiser, control."""
+"""The unit's circuits, put together from rows of the unit table: multiplexer, decoder, selector, requantiser."""
 
 from __future__ import annotations
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, log2
+from typing import TYPE_CHECKING
 
 from accel_sim.arch.schema import Arch
 from accel_sim.cost import circuits, parts, sram
 from accel_sim.cost.area import area
 from accel_sim.cost.scaling import Scale
-from accel_sim.cost.tables import constant, dram
+from accel_sim.cost.tables import constant, constants, dram
 from accel_sim.cost.units import dot_product_flip_flops, flip_flop, register_data_energy_pj, unit
 from accel_sim.pattern import Pattern
-from accel_sim.timing.activity import Activity
+
+if TYPE_CHECKING:  # counts only: no need to load the timing engines
+    from accel_sim.timing.activity import Activity
 
 BITS = 8
 """Bits in a byte."""
@@ -25,6 +28,8 @@ class Energy:
 
     components_pj: dict[str, float]
     """Flat; adds up to `total_pj`."""
+    wires_band_pj: tuple[float, float]
+    """`wires` at the lower and at the upper end of the published energies per bit and mm."""
 
     @property
     def total_pj(self) -> float:
@@ -65,6 +70,8 @@ def energy(arch: Arch, pattern: Pattern | None, activity: Activity, clock_hz: fl
     moved = done.activation_sram_read_bytes + done.activation_sram_write_bytes
     metadata = activation * done.metadata_sram_bytes / moved if moved else 0.0
     weight_read, weight_write = each.sram["weight"]
+    wires = _wires(arch, pattern, done, each)
+    low, high = _wire_band()
     loaded_bits = BITS * (done.activation_sram_read_bytes + done.weight_sram_read_bytes)
     return Energy(
         {
@@ -74,7 +81,7 @@ def energy(arch: Arch, pattern: Pattern | None, activity: Activity, clock_hz: fl
             "metadata": done.decoded_groups * each.decoded_group,
             "registers_and_clock": done.cycles * each.clock_cycle + loaded_bits * each.loaded_bit,
             "requantise": done.requantised * each.requantised,
-            "wires": _wires(arch, pattern, done, each),
+            "wires": wires,
             "sram_activation": activation - metadata,
             "sram_metadata": metadata,
             "sram_weight": done.weight_sram_read_bytes * weight_read + done.weight_sram_write_bytes * weight_write,
@@ -82,8 +89,16 @@ def energy(arch: Arch, pattern: Pattern | None, activity: Activity, clock_hz: fl
             "row_scale_buffer": done.selected_groups * (pattern.m if pattern else 0) * each.buffered_feature,
             "dram": (done.dram_read_bytes + done.dram_write_bytes) * each.dram_byte,
             "leakage": done.cycles / clock_hz * each.leakage_per_s,
-        }
+        },
+        wires_band_pj=(wires * low, wires * high),
     )
+
+
+@cache
+def _wire_band() -> tuple[float, float]:
+    """Ends of the band of the wire energy over its central value."""
+    figure = constants()["wire_energy_per_random_bit"]
+    return figure.low / figure.value, figure.high / figure.value
 
 
 @cache

@@ -61,7 +61,7 @@ class Part:
 
 @cache
 def parts(arch: Arch) -> tuple[Part, ...]:
-    """All logic of the machine. A flexible unit holds, of each component, the largest that one of its patterns needs."""
+    """All logic of the machine. A flexible unit holds the largest of each component that one of its patterns needs."""
     built = [*_dense_datapath(arch), *_behind_the_array(arch)]
     if arch.zero_gating == "operand":
         built += _zero_gating(arch)

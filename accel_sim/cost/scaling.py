@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 from accel_sim.arch.schema import Technology
 from accel_sim.cost.tables import Source, constant, constants, table
@@ -47,7 +48,7 @@ def node(node_nm: float) -> Node:
     for row in rows:
         if row.node_nm == node_nm:
             return row
-    for below, above in zip(rows, rows[1:], strict=False):
+    for below, above in pairwise(rows):
         if below.node_nm < node_nm < above.node_nm:
             share = (node_nm - below.node_nm) / (above.node_nm - below.node_nm)
             names = Node.__dataclass_fields__

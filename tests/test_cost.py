@@ -1,0 +1,338 @@
+"""Area, clock and energy of whole machines: what must add up, grow, and be ordered."""
+
+from dataclasses import fields
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accel_sim import cost
+from accel_sim.arch import load_arch, shipped_archs
+from accel_sim.arch.schema import Arch
+from accel_sim.cost.parts import parts
+from accel_sim.pattern import Pattern
+from accel_sim.timing.activity import Activity
+
+LADDER = ["2:4", "4:8", "8:16", "16:32"]
+MUXES = ["restricted", "onehot", "full"]
+WORK = Activity(
+    cycles=10_000,
+    pe_cycles=8_000_000,
+    multiplies=120_000_000,
+    zero_multiplies=30_000_000,
+    selected_groups=60_000,
+    decoded_groups=500_000,
+    activation_sram_read_bytes=4_000_000,
+    activation_sram_write_bytes=500_000,
+    metadata_sram_bytes=900_000,
+    weight_sram_read_bytes=8_000_000,
+    weight_sram_write_bytes=1_000_000,
+    output_sram_bytes=400_000,
+    requantised=200_000,
+    dram_read_bytes=2_000_000,
+    dram_write_bytes=200_000,
+)
+
+
+def machine(patterns=(), array=None, technology=None, zero_gating="none", sram=None, **sparsity) -> Arch:
+    return Arch.model_validate(
+        {
+            "name": "machine",
+            "array": array or {},
+            "sparsity": {"patterns": patterns, **sparsity},
+            "technology": technology or {},
+            "zero_gating": zero_gating,
+            "sram": sram or {},
+        }
+    )
+
+
+@st.composite
+def machines(draw) -> Arch:
+    m = draw(st.integers(1, 64))
+    n = draw(st.integers(1, m))
+    return machine(
+        draw(st.sampled_from([(), (f"{n}:{m}",)])),
+        array={
+            "rows": draw(st.integers(1, 64)),
+            "cols": draw(st.integers(1, 64)),
+            "lanes": draw(st.integers(1, 64)),
+            "drain": draw(st.sampled_from(["overlapped", "serial"])),
+            "requantisers": draw(st.integers(1, 128)),
+        },
+        technology={
+            "node_nm": draw(st.sampled_from([45, 32, 20, 16, 14, 10, 7])),
+            "energy_scale": draw(st.sampled_from(["raw", "anchored"])),
+            "wires": draw(st.booleans()),
+        },
+        zero_gating=draw(st.sampled_from(["none", "operand"])),
+        operand_mux=draw(st.sampled_from(MUXES)),
+        operand_mux_register=draw(st.booleans()),
+        metadata=draw(st.sampled_from(["bitmap", "index", "enumerative"])),
+        selector={
+            "kind": draw(st.sampled_from(["rank", "sort", "cascade", "radix"])),
+            "placement": draw(st.sampled_from(["load", "write_back"])),
+            "channel_factors": draw(st.booleans()),
+        },
+        sram={"kind": draw(st.sampled_from(["hp", "lstp"]))},
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(machines())
+def test_components_add_up_and_none_is_negative(arch):
+    area = cost.area(arch)
+    assert area.total_um2 == sum(area.components_um2.values()) > 0
+    assert min(area.components_um2.values()) >= 0
+    assert 0 < area.array_um2 < area.total_um2
+    pattern = arch.pattern()
+    energy = cost.energy(arch, pattern, WORK, cost.delays(arch, pattern).clock_hz)
+    assert energy.total_pj == sum(energy.components_pj.values()) > 0
+    assert min(energy.components_pj.values()) >= 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(machines(), st.sampled_from(["rows", "cols", "lanes"]))
+def test_more_array_never_shrinks_the_machine(arch, dimension):
+    bigger = {**arch.array.model_dump(), dimension: 2 * getattr(arch.array, dimension)}
+    grown = Arch.model_validate({**arch.model_dump(), "array": bigger})
+    before, after = cost.area(arch), cost.area(grown)
+    name = "multipliers_and_adder_trees"
+    assert after.components_um2[name] > before.components_um2[name]
+    assert after.total_um2 > before.total_um2
+
+
+@settings(max_examples=40, deadline=None)
+@given(machines())
+def test_the_clock_keeps_its_target_and_its_critical_path(arch):
+    delays = cost.delays(arch, arch.pattern())
+    assert delays.clock_hz == min(arch.technology.clock_target_hz, 1e9 / delays.critical_path_ns)
+    limits = [stage for stage in delays.stages if not stage.pipelined]
+    assert delays.critical_path_ns == max(stage.delay_ns for stage in limits)
+    assert delays.critical_stage in [stage.name for stage in limits]
+    assert delays.requantiser_latency_cycles >= 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(machines())
+def test_the_dense_counterpart_is_never_larger(arch):
+    assert cost.area(arch).overhead(cost.area(arch.dense())) >= 0
+
+
+@pytest.mark.parametrize("mux", MUXES)
+def test_overhead_rises_with_the_group(mux):
+    overheads = []
+    for pattern in LADDER:
+        arch = machine(pattern, operand_mux=mux)
+        overheads.append(cost.area(arch).overhead_array(cost.area(arch.dense())))
+    assert overheads == sorted(overheads)
+    assert 0 < overheads[0] < 0.1 < overheads[-1]
+
+
+@pytest.mark.parametrize("mux", MUXES)
+def test_a_flexible_unit_pays_for_its_largest_pattern(mux):
+    flexible = cost.area(machine(LADDER, operand_mux=mux))
+    for pattern in LADDER:
+        single = cost.area(machine(pattern, operand_mux=mux))
+        assert all(flexible.components_um2[name] >= size for name, size in single.components_um2.items())
+
+
+@pytest.mark.parametrize("pattern", LADDER)
+def test_the_one_hot_network_is_the_smallest_and_the_full_one_the_largest(pattern):
+    sizes = [
+        cost.area(machine(pattern, operand_mux=mux)).components_um2["operand_multiplexers"]
+        for mux in ("onehot", "restricted", "full")
+    ]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
+
+
+def test_a_narrow_weight_port_saves_sram():
+    wide, narrow = cost.area(load_arch("8x16.yaml")), cost.area(load_arch("8x16_narrow.yaml"))
+    assert narrow.components_um2["sram_weight"] < wide.components_um2["sram_weight"]
+    assert narrow.components_um2["operand_multiplexers"] == wide.components_um2["operand_multiplexers"]
+
+
+def test_multiplexers_are_the_table_times_the_array():
+    arch = machine("8:16", technology={"utilisation": 1.0})
+    groups = 32 * 32 * 2
+    assert cost.area(arch).components_um2["operand_multiplexers"] == pytest.approx(groups * 476.67)
+
+
+def test_selectors_for_full_rate_are_a_small_share_when_they_are_shared():
+    arch = machine("8:16", selector={"placement": "write_back", "sized_for_outputs": 4096})
+    area = cost.area(arch)
+    assert 0 < area.components_um2["selectors"] / area.components_um2["multipliers_and_adder_trees"] < 0.02
+
+
+def test_only_write_back_needs_the_buffer_that_waits_for_the_rows_maximum():
+    at_load = cost.area(machine("8:16", selector={"placement": "load"}))
+    behind = cost.area(machine("8:16", selector={"placement": "write_back"}))
+    assert at_load.components_um2["row_scale_buffer"] == 0 < behind.components_um2["row_scale_buffer"]
+
+
+def test_a_group_larger_than_the_lanes_shifts_its_weights():
+    shifting = machine("8:16", array={"lanes": 4})
+    whole = machine("4:8", array={"lanes": 4})
+    assert cost.area(shifting).components_um2["weight_shift_multiplexers"] > 0
+    assert cost.area(whole).components_um2["weight_shift_multiplexers"] == 0
+
+
+def test_overlapped_drain_pays_for_a_second_accumulator():
+    double = cost.area(machine(array={"drain": "overlapped"})).components_um2["accumulator_drain"]
+    single = cost.area(machine(array={"drain": "serial"})).components_um2["accumulator_drain"]
+    assert double - single == pytest.approx(32 * 32 * 32 * 4.522 / 0.7)
+
+
+def test_a_multiplexer_register_moves_the_multiplexer_out_of_the_multipliers_stage():
+    plain = cost.delays(machine("16:32"), Pattern("16:32"))
+    held = cost.delays(machine("16:32", operand_mux_register=True), Pattern("16:32"))
+    named = {stage.name: stage.delay_ns for stage in held.stages}
+    joint = {stage.name: stage.delay_ns for stage in plain.stages}["operand_select_and_multiply"]
+    assert max(named["multiply"], named["operand_select"]) < joint
+    assert held.compute_latency_cycles == plain.compute_latency_cycles + 1
+
+
+def test_dense_and_sparse_machines_share_the_clock_of_their_adder_tree():
+    dense, sparse = (cost.delays(machine(pattern), None) for pattern in ((), "16:32"))
+    assert dense.critical_stage == sparse.critical_stage == "adder_tree_and_accumulate"
+    assert dense.clock_hz == sparse.clock_hz == pytest.approx(449e6, rel=0.01)
+
+
+def test_a_slower_target_is_met():
+    assert cost.delays(machine(technology={"clock_target_hz": 200e6}), None).clock_hz == 200e6
+
+
+@pytest.mark.parametrize(("pattern", "cycles"), [("2:4", 1), ("4:8", 1), ("8:16", 2), ("16:32", 3)])
+def test_bitmap_decoders_at_a_gigahertz_take_one_to_three_cycles(pattern, cycles):
+    decoder = cost.unit("bm2oh", Pattern(pattern).n, Pattern(pattern).m)
+    assert -(-decoder.delay_ns // 1.0) == cycles
+
+
+def test_decoder_and_selector_latencies_grow_with_the_group():
+    delays = [cost.delays(machine(pattern), Pattern(pattern)) for pattern in LADDER]
+    for name in ("compute_latency_cycles", "selector_latency_cycles"):
+        latencies = [getattr(each, name) for each in delays]
+        assert latencies == sorted(latencies) and latencies[0] < latencies[-1]
+
+
+def test_running_dense_needs_neither_selector_nor_decoder():
+    delays = cost.delays(machine("8:16"), None)
+    assert delays.selector_latency_cycles == 0
+    assert delays.compute_latency_cycles == cost.delays(machine(), None).compute_latency_cycles
+
+
+def test_the_block_sparse_gain_is_near_the_published_one():
+    """STA-DBB over STA at iso-throughput: 3.14 / 2.08 = 1.51× in area (arXiv 2005.08098); 4:8 here, arrays alone."""
+    dense = cost.area(machine(array={"lanes": 16})).array_um2
+    halved = cost.area(machine("4:8", array={"lanes": 8}, operand_mux="restricted")).array_um2
+    assert dense / halved == pytest.approx(1.51, rel=0.25)
+
+
+def test_energy_is_linear_in_the_activity():
+    arch, pattern = machine("8:16"), Pattern("8:16")
+    one, three = (cost.energy(arch, pattern, WORK.times(k), 5e8).components_pj for k in (1, 3))
+    assert three == pytest.approx({name: 3 * value for name, value in one.items()})
+
+
+def test_a_stall_costs_clock_and_leakage_alone():
+    waiting = Activity(**{f.name: 0 for f in fields(Activity)} | {"cycles": 1000})
+    spent = cost.energy(machine("8:16"), Pattern("8:16"), waiting, 5e8).components_pj
+    assert {name for name, value in spent.items() if value} == {"registers_and_clock", "leakage"}
+
+
+def test_zero_gating_saves_the_multiplications_it_holds():
+    plain, gated = machine("8:16"), machine("8:16", zero_gating="operand")
+    before, after = (cost.energy(arch, Pattern("8:16"), WORK, 5e8).components_pj for arch in (plain, gated))
+    saved = before["multiply"] - after["multiply"]
+    assert saved == pytest.approx(WORK.zero_multiplies * 0.215 * cost.unit("mul8").energy_pj)
+    assert after["registers_and_clock"] > before["registers_and_clock"]
+    assert cost.area(gated).components_um2["zero_gating"] > 0 == cost.area(plain).components_um2["zero_gating"]
+
+
+def test_memory_and_wires_are_not_on_the_logic_energy_scale():
+    raw, anchored = (
+        cost.energy(
+            machine("8:16", technology={"energy_scale": scale, "supply_v": 0.9}), Pattern("8:16"), WORK, 5e8
+        ).components_pj
+        for scale in ("raw", "anchored")
+    )
+    for name in ("sram_activation", "sram_weight", "dram", "wires"):
+        assert raw[name] == anchored[name]
+    for name in ("multiply", "operand_select", "selector"):
+        assert raw[name] > 2 * anchored[name]
+
+
+def test_metadata_are_reported_apart_and_counted_once():
+    with_metadata = cost.energy(machine("8:16"), Pattern("8:16"), WORK, 5e8).components_pj
+    none = Activity(**{f.name: getattr(WORK, f.name) for f in fields(Activity)} | {"metadata_sram_bytes": 0})
+    without = cost.energy(machine("8:16"), Pattern("8:16"), none, 5e8).components_pj
+    assert without["sram_metadata"] == 0 < with_metadata["sram_metadata"]
+    both = with_metadata["sram_activation"] + with_metadata["sram_metadata"]
+    assert both == pytest.approx(without["sram_activation"])
+
+
+def test_wires_can_be_switched_off_and_carry_a_band():
+    on, off = (
+        cost.energy(machine("8:16", technology={"wires": wires}), Pattern("8:16"), WORK, 5e8) for wires in (True, False)
+    )
+    low, high = on.wires_band_pj
+    assert low < on.components_pj["wires"] < high
+    assert off.components_pj["wires"] == 0
+
+
+def test_tracks_enlarge_only_a_block_that_is_too_small_for_them():
+    roomy, crowded = cost.area(machine("2:4")), cost.area(machine("32:64"))
+    assert roomy.track_use < 1 and roomy.components_um2["wires"] == 0
+    assert crowded.track_use > 1 and crowded.components_um2["wires"] > 0
+
+
+def test_operand_select_energy_per_kept_lane():
+    """0.013, 0.026, 0.053, 0.135 pJ a kept lane with the restricted tree, on the anchored scale."""
+    work = Activity(**{f.name: 0 for f in fields(Activity)} | {"multiplies": 1_000_000})
+    found = [
+        cost.energy(machine(p, operand_mux="restricted"), Pattern(p), work, 5e8).components_pj["operand_select"] / 1e6
+        for p in LADDER
+    ]
+    assert found == pytest.approx([0.013, 0.026, 0.053, 0.135], rel=0.03)
+
+
+def test_a_smaller_node_shrinks_everything_but_dram():
+    at = [machine("8:16", technology={"node_nm": nm}) for nm in (45, 16)]
+    large, small = (cost.area(arch) for arch in at)
+    assert small.total_um2 < 0.4 * large.total_um2
+    spent = [cost.energy(arch, Pattern("8:16"), WORK, 5e8).components_pj for arch in at]
+    assert spent[1]["dram"] == spent[0]["dram"]
+    assert spent[1]["multiply"] < 0.3 * spent[0]["multiply"]
+
+
+@pytest.mark.parametrize("name", shipped_archs())
+def test_every_figure_of_a_shipped_machine_has_a_source(name):
+    arch = load_arch(name)
+    rows = cost.sources(arch)
+    assert len({(row.quantity, row.unit) for row in rows}) == len(rows) > 30
+    assert all(row.source and row.unit for row in rows)
+    listed = {row.quantity for row in rows}
+    assert all(f"{part.unit.name}: area" in listed for part in parts(arch))
+
+
+def test_the_extrapolated_decoder_is_marked_in_the_sources():
+    rows = cost.sources(machine("16:32", metadata="enumerative"))
+    decoder = next(row for row in rows if row.quantity == "enum2bm 16:32: area")
+    assert decoder.status == "extrapolated"
+
+
+def test_the_defaults_line_says_what_a_report_rests_on():
+    line = cost.defaults_line(load_arch("8x16.yaml"))
+    for part in (
+        "nangate45",
+        "45 nm",
+        "500 MHz",
+        "0.7",
+        "hp",
+        "64 KB",
+        "0.215",
+        "6.25 pJ/bit",
+        "DRAM PHY not included",
+    ):
+        assert part in line
+    assert "\n" not in line
