@@ -7,6 +7,8 @@ sums, so it is compared with float64 once, and left alone where it fails.
 
 from __future__ import annotations
 
+from math import comb
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -139,7 +141,7 @@ class TorchBackend:
             column = self._binomials(pattern)[slot].contiguous()
             positions[..., slot] = torch.searchsorted(column, left, right=True) - 1
             left -= column[positions[..., slot]]
-        return positions, left == 0  # C(M, N) and above leave a remainder
+        return positions, ranks < comb(pattern.m, pattern.n)
 
     def _binomials(self, pattern: Pattern) -> torch.Tensor:
         return self._tensor(codec.binomials(pattern).astype(np.int64))  # C(63, 32) < 2^63
