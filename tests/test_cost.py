@@ -1,6 +1,7 @@
 """Area, clock and energy of whole machines: what must add up, grow, and be ordered."""
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -336,3 +337,11 @@ def test_the_defaults_line_says_what_a_report_rests_on():
     ):
         assert part in line
     assert "\n" not in line
+
+
+def test_the_documented_table_is_what_its_program_prints(capsys):
+    text = (Path(__file__).parent.parent / "docs" / "cost.md").read_text(encoding="utf-8")
+    program, _, rest = text.partition("```python\n")[2].partition("```")
+    printed = rest.partition("```text\n")[2].partition("```")[0]
+    exec(compile(program, "docs/cost.md", "exec"), {})
+    assert capsys.readouterr().out == printed

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import fsum
 
+from accel_sim.arch import derived
 from accel_sim.arch.schema import Arch
 from accel_sim.cost import circuits, parts, sram
 from accel_sim.cost.scaling import Scale
@@ -91,7 +92,7 @@ def _track_area_um2(arch: Arch) -> float:
             registers[part.component] += part.count
     lines = max(
         (
-            parts.derived.groups_per_cycle(arch.array.lanes, pattern)
+            derived.groups_per_cycle(arch.array.lanes, pattern)
             * circuits.select_bits(arch.sparsity.operand_mux, pattern)
             for pattern in circuits.sparse_patterns(arch.sparsity)
         ),

@@ -12,7 +12,7 @@ from accel_sim.cost.units import UnitCost, total, unit
 from accel_sim.pattern import Encoding, Pattern
 
 _MULTIPLEXERS = {"restricted": "sel_restr", "onehot": "sel_onehot", "full": "sel_naive"}
-_SELECTORS = {"rank": "topn_rank", "sort": "topn_oems", "cascade": "topn_itermax", "radix": "topn_radix"}
+TOP_N = {"rank": "topn_rank", "sort": "topn_oems", "cascade": "topn_itermax", "radix": "topn_radix"}
 _TABLE_BITS = 8
 """Width of every row of the unit table that this module reads."""
 
@@ -62,7 +62,7 @@ def selector(settings: Selector, metadata: Encoding, pattern: Pattern) -> UnitCo
     """
     n, m = pattern.n, pattern.m
     parts = [unit("absm", m=m)]
-    top_n = unit(_SELECTORS[settings.kind], n, m)
+    top_n = unit(TOP_N[settings.kind], n, m)
     if settings.channel_factors:
         parts.append(unit("mul8").times(m, f"{m} factor multipliers", rule="one multiplier an element"))
         wide = top_n.times(constant("channel_factor_width_ratio"), f"{top_n.name}, 16-bit scores", rule="width ratio")

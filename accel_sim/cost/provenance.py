@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from accel_sim.arch.schema import Arch
 from accel_sim.cost import circuits, parts, sram
 from accel_sim.cost.area import area
 from accel_sim.cost.delays import delays
 from accel_sim.cost.scaling import BASE_NM, RULE, Scale, scaling_sources
 from accel_sim.cost.tables import Source, constant, constants, dram
-from accel_sim.cost.units import register_data_energy_pj, unit
+from accel_sim.cost.units import UnitCost, register_data_energy_pj, unit
 
 
 def defaults_line(arch: Arch) -> str:
@@ -65,12 +67,12 @@ def sources(arch: Arch) -> list[Source]:
     return list(rows.values())
 
 
-def _inside_sums(arch: Arch):
+def _inside_sums(arch: Arch) -> Iterator[UnitCost]:
     """The table rows inside circuits that are sums."""
     yield from (unit("mul8"), unit("add32"), unit("sel_restr", 1, 2))
     for pattern in circuits.sparse_patterns(arch.sparsity):
         yield unit("absm", m=pattern.m)
-        yield unit(circuits._SELECTORS[arch.sparsity.selector.kind], pattern.n, pattern.m)
+        yield unit(circuits.TOP_N[arch.sparsity.selector.kind], pattern.n, pattern.m)
         yield from (unit("bm2oh", pattern.n, pattern.m), unit("sel_onehot", pattern.n, pattern.m))
         if arch.sparsity.metadata == "enumerative":
             yield from (unit("enum2bm", pattern.n, pattern.m), unit("bm2enum", pattern.n, pattern.m))

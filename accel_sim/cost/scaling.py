@@ -6,7 +6,7 @@ Delay is kept at 45 nm: the source of these tables gives no delay rule, so clock
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import cache
 from itertools import pairwise
 
@@ -40,7 +40,7 @@ def node(node_nm: float) -> Node:
     """A node of the table, or one between two of them on a line in node_nm. Raises AccelSimError outside the table."""
     rows = sorted(
         (
-            Node(*(float(row[name]) for name in Node.__dataclass_fields__))  # columns are named as the fields
+            Node(**{field.name: float(row[field.name]) for field in fields(Node)})  # columns are named as the fields
             for row in table("nodes")
         ),
         key=lambda row: row.node_nm,
@@ -51,8 +51,8 @@ def node(node_nm: float) -> Node:
     for below, above in pairwise(rows):
         if below.node_nm < node_nm < above.node_nm:
             share = (node_nm - below.node_nm) / (above.node_nm - below.node_nm)
-            names = Node.__dataclass_fields__
-            return Node(*(getattr(below, n) + share * (getattr(above, n) - getattr(below, n)) for n in names))
+            pairs = zip(astuple(below), astuple(above), strict=True)
+            return Node(*(low + share * (high - low) for low, high in pairs))
     raise AccelSimError(f"node {node_nm} nm: the scaling table runs from {rows[0].node_nm:g} to {rows[-1].node_nm:g}")
 
 

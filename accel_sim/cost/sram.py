@@ -5,8 +5,10 @@ Below 22 nm the 22 nm bank is scaled by the rule in `scaling`, which overstates 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 
 from accel_sim.arch import derived
 from accel_sim.arch.schema import Arch
@@ -125,15 +127,14 @@ class Memories:
     weight: Sram
     output: Sram
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Sram]:
         return iter((self.activation, self.weight, self.output))
 
 
 @cache
 def memories(arch: Arch) -> Memories:
     """Buffers with ports as wide as the array, the requantisers and DRAM ask for."""
-    dram_bytes = -(-int(arch.dram.bytes_per_cycle) // 1)
-    output_port = max(arch.array.requantisers, dram_bytes)
+    output_port = max(arch.array.requantisers, ceil(arch.dram.bytes_per_cycle))
     return Memories(
         activation=build("activation", arch.sram.activation_bytes, derived.activation_port_bytes_per_cycle(arch), arch),
         weight=build("weight", arch.sram.weight_bytes, derived.weight_port_bytes_per_cycle(arch), arch),
