@@ -84,6 +84,11 @@ def test_the_16_32_enumerative_decoder_is_extrapolated():
     assert "bm2enum" in decoder.source
 
 
+def test_an_area_with_a_row_is_measured_even_where_the_energy_is_not():
+    assert unit("dotk", k=16).area_status == "measured"
+    assert unit("dotk", k=24).area_status is None  # as the whole: computed
+
+
 def test_missing_energy_scales_with_area():
     known, missing = unit("dotk", k=8), unit("dotk", k=16)
     assert missing.energy_pj / missing.area_um2 == pytest.approx(known.energy_pj / known.area_um2)

@@ -47,11 +47,12 @@ def sources(arch: Arch) -> list[Source]:
             ("leakage", part.unit.leakage_nw, "nW"),
         ):
             name = f"{part.unit.name}: {figure}"
-            add(Source(name, value, measure, part.unit.status, part.unit.source))
+            status = (part.unit.area_status if figure == "area" else None) or part.unit.status
+            add(Source(name, value, measure, status, part.unit.source))
     for stage in delays(arch, None).stages:
         add(Source(f"delay of {stage.name}", stage.delay_ns, "ns", stage.status, stage.source))
     for inner in _inside_sums(arch):
-        add(Source(f"{inner.name}: area", inner.area_um2, "um2", inner.status, inner.source))
+        add(Source(f"{inner.name}: area", inner.area_um2, "um2", inner.area_status or inner.status, inner.source))
         add(Source(f"{inner.name}: energy", inner.energy_pj, "pJ", inner.status, inner.source))
     difference = "mac_lane less mac_min per flip-flop, less the clock"
     add(Source("loading a random bit into a register", register_data_energy_pj(), "pJ", "computed", difference))

@@ -30,7 +30,10 @@ class UnitCost:
     """One operation on random data; for a flip-flop, its clock in one cycle."""
     leakage_nw: float
     status: Status
+    """The weakest of the four figures'."""
     source: str
+    area_status: Status | None = None
+    """The area's own, where it is better: a row may have an area and nothing else."""
 
     @property
     def nand2(self) -> float:
@@ -51,6 +54,7 @@ class UnitCost:
             energy_pj=self.energy_pj * factor,
             leakage_nw=self.leakage_nw * factor,
             status=_weaker(self.status, status),
+            area_status=_weaker(self.area_status or self.status, status),
             source=f"{rule} × {self.source}" if rule else self.source,
         )
 
@@ -72,6 +76,7 @@ def total(name: str, parts: Iterable[UnitCost], rule: str = "sum of its parts") 
         energy_pj=sum(part.energy_pj for part in parts),
         leakage_nw=sum(part.leakage_nw for part in parts),
         status=_weaker("computed", *(part.status for part in parts)),
+        area_status=_weaker("computed", *(part.area_status or part.status for part in parts)),
         source=f"{rule}: {' + '.join(part.name for part in parts)}",
     )
 
@@ -154,6 +159,7 @@ def _complete(row: _Row) -> UnitCost:
         energy_pj=row.area_um2 * energy if row.energy_pj is None else row.energy_pj,
         leakage_nw=row.area_um2 * leakage if row.leakage_nw is None else row.leakage_nw,
         status="measured" if whole else "extrapolated",
+        area_status="measured",
         source=row.source if whole else f"{row.source}; missing cells from the nearest row of its kind",
     )
 
