@@ -77,11 +77,11 @@ def _print_points(points: list[Point], workload: str) -> None:
     from accel_sim.study.pareto import ENERGY_AND_AREA, TRADE_OFF, front
 
     table = Table(title=f"Designs on {workload}", title_justify="left")
-    table.add_column("design")
-    for column in ("speed-up", "by time", "equal area", "area mm²", "overhead", "energy µJ", "of dense"):
+    table.add_column("design", no_wrap=True)
+    for column in ("speed-up", "by time", "equal area", "area mm²", "overhead", "energy mJ", "of dense"):
         table.add_column(column, justify="right")
     table.add_column(f"quality ({points[0].quality_kind})", justify="right")
-    for column in ("on the front", "energy/area front", "bottleneck"):
+    for column in ("front", "energy/area", "bottleneck"):
         table.add_column(column)
     for point, kept, frugal in zip(points, front(points, TRADE_OFF), front(points, ENERGY_AND_AREA), strict=True):
         table.add_row(
@@ -91,7 +91,7 @@ def _print_points(points: list[Point], workload: str) -> None:
             f"{point.speedup_iso_area:.3f}",
             f"{point.area_um2 / 1e6:.2f}",
             f"{point.area_overhead:+.1%}",
-            f"{point.energy_pj / 1e6:,.1f}",
+            f"{point.energy_pj / 1e9:,.3f}",
             f"{point.energy_pj / point.dense_energy_pj:.3f}",
             f"{point.quality_loss:.4g}",
             "yes" if kept else "dominated",
@@ -101,6 +101,6 @@ def _print_points(points: list[Point], workload: str) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     console.print(table)
     console.print(
-        "front: none is better in speed-up at equal area, area and quality together; energy/area: in those two",
+        "front: no design beats it in speed-up at equal area, area and quality together; energy/area: in those two",
         markup=False,
     )

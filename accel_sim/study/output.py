@@ -29,8 +29,8 @@ def write_study(
     rows = data_rows(points, overall)
     contents: dict[str, bytes] = {}
     title = "; ".join(sources.values()) if len(sources) < 3 else f"{len(sources)} workloads: {', '.join(sources)}"
-    for name, draw, width in (("pareto", draw_trade_off, 165), ("energy_area", draw_energy_area, 100)):
-        figure = draw(overall, textwrap.fill(title, width))
+    for name, draw, width in (("pareto", draw_trade_off, 165), ("energy_area", draw_energy_area, 96)):
+        figure = draw(overall, textwrap.fill(title, width, break_on_hyphens=False))
         contents |= {f"{name}.{kind}": figure_bytes(figure, kind) for kind in ("png", "svg")}
     contents["pareto.json"] = _json(rows, sources).encode()
     for name, content in contents.items():

@@ -46,6 +46,8 @@ _STYLE = {
 _LOSS_COLOURS = LinearSegmentedColormap.from_list("loss", ["#0b5d8a", "#3fa7a0", "#e9b44c", "#d1495b"])
 """Blue for little loss to red for much; told apart in print and by colour-blind readers."""
 _INK, _PALE_INK, _GREY, _LINE = "#222222", "#8a8a8a", "#bdbdbd", "#777777"
+_INDISTINCT = 0.012
+"""Points nearer than this fraction of both axes, about a marker's radius, are shown as one."""
 _BREAK_EVEN = {"color": _LINE, "linewidth": 1.3, "linestyle": "--", "zorder": 1}
 _SAME_DENSITY = {"color": _LINE, "linewidth": 1.1, "linestyle": ":", "zorder": 1}
 _NOT_WORTH_IT = {"color": "#d1495b", "alpha": 0.06, "linewidth": 0, "zorder": 0}
@@ -92,10 +94,11 @@ def draw_energy_area(points: Sequence[Point], title: str) -> Figure:
         axes = figure.subplots()
         paint = _Paint(points, ENERGY_AND_AREA)
         area = [point.area_um2 / 1e6 for point in points]
-        energy = [point.energy_pj / 1e9 for point in points]
+        unit, picojoules = _energy_unit(max(point.energy_pj for point in points))
+        energy = [point.energy_pj / picojoules for point in points]
         _set_limits(axes, area, energy)
         _staircase(axes, area, energy, high_is_good=False)
-        axes.set(xlabel="area, SRAM included (mm²)", ylabel="energy of the work (mJ)", title="Energy against area")
+        axes.set(xlabel="area, SRAM included (mm²)", ylabel=f"energy of the work ({unit})", title="Energy against area")
         guides = [Line2D([], [], label="least energy at each area", **_STAIRCASE)]
         _finish(figure, [_Panel(axes, area, energy)], points, paint, guides)
         return figure
@@ -127,8 +130,8 @@ class _Paint:
             ordered = sorted(group, key=lambda index: (not self.kept[index], index))
             for ring, index in enumerate(ordered):
                 panel.axes.scatter(
-                    panel.x[index],
-                    panel.y[index],
+                    panel.x[group[0]],
+                    panel.y[group[0]],
                     s=(2 * _radius(ring)) ** 2,
                     color=[self.fills[index]],
                     edgecolor="white",
@@ -158,8 +161,11 @@ def _area_panel(axes: Axes, points: Sequence[Point]) -> _Panel:
     reach = axes.get_xlim()[1]
     axes.plot([0, reach], [1, 1 + reach / 100], **_SAME_DENSITY)
     x, y = np.array(_extended(needed, reach)).T
-    axes.plot(x, y, **_BREAK_EVEN)
-    axes.fill_between(x, y, axes.get_ylim()[0], **_NOT_WORTH_IT)
+    if (np.diff(y) > -1e-3).all():
+        axes.plot(x, y, **_BREAK_EVEN)
+        axes.fill_between(x, y, axes.get_ylim()[0], **_NOT_WORTH_IT)
+    else:  # designs with different memory systems or dense machines have no line in common, only a mark each
+        axes.scatter(x[:-1], y[:-1], marker="_", s=220, color=_LINE, linewidth=1.3, zorder=2)
     axes.set(xlabel="area over the dense machine's, SRAM included (%)", ylabel="speed-up by time (×)")
     axes.set_title("What the area buys")
     return _Panel(axes, overhead, speedup)
@@ -202,6 +208,11 @@ def _set_limits(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
         set_limits(low - 0.1 * span, high + 0.16 * span)
 
 
+def _energy_unit(largest_pj: float) -> tuple[str, float]:
+    """The unit that shows `largest_pj` as one to a thousand, and how many pJ it is."""
+    return next(((unit, pj) for unit, pj in (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6)) if largest_pj >= pj), ("nJ", 1e3))
+
+
 def _quality_axis(points: Sequence[Point]) -> str:
     kinds = sorted({point.quality_kind for point in points})
     return " / ".join(_QUALITY_AXES.get(kind, kind) for kind in kinds)
@@ -241,7 +252,7 @@ def _coincident(panel: _Panel) -> list[list[int]]:
     groups: list[tuple[np.ndarray, list[int]]] = []
     for index, position in enumerate(zip(panel.x, panel.y, strict=True)):
         place = (np.array(position) - low) / (high - low)
-        near = next((members for centre, members in groups if np.abs(centre - place).max() < 0.004), None)
+        near = next((members for centre, members in groups if np.abs(centre - place).max() < _INDISTINCT), None)
         if near is None:
             groups.append((place, [index]))
         else:
