@@ -253,15 +253,15 @@ def multiply_rows(x, mask, w, slots, acc):
     tokens, features = x.shape
     outputs = w.shape[1]
     room = -(-slots // SLOT_STEP) * SLOT_STEP
-    values = np.zeros((tokens, room), np.int8)
-    rows = np.zeros((tokens, room), np.int32)  # a slot without a value holds 0, so any weight row will do
+    values = np.zeros((tokens, room + 1), np.int8)  # one more than is read: what is not kept is written and overwritten
+    rows = np.zeros((tokens, room + 1), np.int32)  # a slot without a value holds 0, so any weight row will do
     for t in range(tokens):
         slot = 0
-        for k in range(features):
-            if mask[t, k]:
-                values[t, slot] = x[t, k]
-                rows[t, slot] = k
-                slot += 1
+        for k in range(features):  # without a branch on the mask, which no branch predictor can guess
+            values[t, slot] = x[t, k]
+            rows[t, slot] = k
+            slot += mask[t, k]
+        values[t, slot] = 0
     for first in range(0, outputs, OUTPUT_BLOCK):
         last = min(first + OUTPUT_BLOCK, outputs)
         for t in range(tokens):
