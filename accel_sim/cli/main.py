@@ -23,7 +23,7 @@ from accel_sim.errors import AccelSimError
 def main() -> None:
     """`accel-sim COMMAND …`."""
     app = _app(capture, simulate, pareto, validate, schema)
-    app.callback(help="A cycle-approximate simulator of a sparse tensor unit for large language models.")(_version)
+    app.callback()(_options)
     _run(app, "accel-sim")
 
 
@@ -49,14 +49,20 @@ def _app(*commands: Callable[..., None]) -> typer.Typer:
     return app
 
 
-def _version(
-    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from accel_sim import __version__
 
         print(__version__)
         raise typer.Exit
+
+
+def _options(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and leave.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+    """A cycle-approximate simulator of a sparse tensor unit for large language models."""
 
 
 def _run(app: typer.Typer, program: str) -> None:

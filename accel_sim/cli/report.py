@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from itertools import groupby
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from accel_sim.simulation import Result
-from accel_sim.simulation.result import LayerResult
+from accel_sim.simulation.result import LayerResult, QualityLoss
 from accel_sim.timing import CAUSES
 
-_PIPED_WIDTH = 150
+_PIPED_WIDTH = 170
+_WIDE = 125
+"""Columns of a terminal below which the table leaves out shape, traffic and the energy's ratio."""
+_PICOJOULES = {"µJ": 1e6, "mJ": 1e9}
+_LOSS_KINDS = {"output": "‖XW − X̂W‖² / ‖XW‖²", "input": "‖X − X̂‖² / ‖X‖²"}
 
 
 def _console(stderr: bool = False) -> Console:
@@ -35,7 +41,7 @@ def print_written(paths: list[Path]) -> None:
 def print_result(result: Result, all_layers: bool = False) -> None:
     """One machine: a row a layer (or a kind of layer), totals last, then where the time, energy and area went."""
     console = _console()
-    console.print(_layer_table(result, all_layers))
+    console.print(_layer_table(result, all_layers, console.width))
     speedups = f"{result.speedup:.3f}× by cycles, {result.speedup_time:.3f}× by time"
     console.print(f"speed-up over dense: {speedups}, {result.speedup_iso_area:.3f}× at equal area")
     console.print(
@@ -46,7 +52,9 @@ def print_result(result: Result, all_layers: bool = False) -> None:
     )
     console.print(_shares("cycles", {cause: result.breakdown[cause] for cause in CAUSES}, result.cycles))
     energies = {name: energy for name, energy in result.energy_pj.items() if name != "total"}
-    total = f"energy {result.energy_pj['total'] / 1e6:.4g} µJ (dense {result.dense_energy_pj / 1e6:.4g})"
+    unit = _energy_unit(result)
+    pair = [energy / _PICOJOULES[unit] for energy in (result.energy_pj["total"], result.dense_energy_pj)]
+    total = f"energy {pair[0]:,.2f} {unit} (dense {pair[1]:,.2f})"
     console.print(_shares(total, energies, result.energy_pj["total"]))
     area = f"area {result.area.total_um2 / 1e6:.4g} mm² (dense {result.dense_area_um2 / 1e6:.4g},"
     area += f" {result.area.overhead:+.1%}; array alone {result.area.overhead_array:+.1%})"
@@ -59,24 +67,22 @@ def limit(result: Result) -> str:
     """What holds the design back, in one sentence."""
     compute = sum(result.breakdown[cause] for cause in CAUSES[:4])
     cycles = compute if result.bottleneck == "compute" else result.breakdown[result.bottleneck]
-    slowest = [layer for layer in result.layers if layer.bottleneck == result.bottleneck]
-    others = sorted({layer.bottleneck for layer in result.layers} - {result.bottleneck})
-    elsewhere = f", the others by {', '.join(others)}" if others else ""
-    return (
-        f"{result.arch} is limited by {result.bottleneck}, {cycles / result.cycles:.0%} of its cycles; "
-        f"{len(slowest)} of {len(result.layers)} layers are{elsewhere}"
-    )
+    counts = Counter(layer.bottleneck for layer in result.layers)
+    by_layer = ", ".join(f"{count} by {cause}" for cause, count in counts.most_common())
+    share = f"{cycles / result.cycles:.0%} of the cycles"
+    return f"{result.arch} is limited by {result.bottleneck} ({share}); of its {len(result.layers)} layers, {by_layer}"
 
 
 def print_comparison(results: list[Result]) -> None:
     """Several machines side by side."""
-    table = Table(title=f"{results[0].trace}: machines side by side", title_justify="left")
+    table = _table(f"{results[0].trace}: machines side by side; quality loss of the {results[0].quality_loss.kind}")
     table.add_column("arch")
     table.add_column("pattern")
-    for column in ("cycles", "speed-up", "by time", "equal area", "energy µJ", "of dense", "area mm²", "overhead"):
-        table.add_column(column, justify="right")
-    table.add_column("quality loss", justify="right")
-    table.add_column("bottleneck")
+    unit = _energy_unit(results[0])
+    energy = f"energy {unit}"
+    for column in ("cycles", "speed-up", "by time", "equal area", energy, "of dense", "area mm²", "overhead", "loss"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("bottleneck", no_wrap=True)
     for result in results:
         table.add_row(
             result.arch,
@@ -85,7 +91,7 @@ def print_comparison(results: list[Result]) -> None:
             f"{result.speedup:.3f}",
             f"{result.speedup_time:.3f}",
             f"{result.speedup_iso_area:.3f}",
-            f"{result.energy_pj['total'] / 1e6:,.1f}",
+            f"{result.energy_pj['total'] / _PICOJOULES[unit]:,.2f}",
             f"{result.energy_pj['total'] / result.dense_energy_pj:.3f}",
             f"{result.area.total_um2 / 1e6:.2f}",
             f"{result.area.overhead:+.1%}",
@@ -95,39 +101,51 @@ def print_comparison(results: list[Result]) -> None:
     _console().print(table)
 
 
-def _layer_table(result: Result, all_layers: bool) -> Table:
-    table = Table(title=f"{result.arch} ({result.pattern}) on {result.source}", title_justify="left", show_footer=True)
-    total = result.energy_pj["total"]
-    table.add_column("layer", footer="total", overflow="fold")
-    table.add_column("n", f"{sum(layer.repeat for layer in result.layers)}", justify="right")
-    table.add_column("tokens × features × outputs", justify="right")
-    table.add_column("cycles", f"{result.cycles:,}", justify="right")
-    table.add_column("speed-up", f"{result.speedup:.3f}", justify="right")
-    table.add_column("energy µJ", f"{total / 1e6:,.2f}", justify="right")
-    table.add_column("of dense", f"{total / result.dense_energy_pj:.3f}", justify="right")
-    table.add_column("DRAM MB", f"{sum(layer.dram_bytes for layer in result.layers) / 1e6:,.2f}", justify="right")
-    table.add_column("quality loss", _loss(result.quality_loss), justify="right")
-    table.add_column("bottleneck", result.bottleneck)
+def _layer_table(result: Result, all_layers: bool, width: int) -> Table:
+    table = _table(f"{result.arch} ({result.pattern}) on {result.source}")
+    table.caption = f"shape: tokens × features × outputs; quality loss: {_LOSS_KINDS[result.quality_loss.kind]}"
+    table.show_footer = True
+    total, unit = result.energy_pj["total"], _energy_unit(result)
+    columns = {
+        "n": f"{sum(layer.repeat for layer in result.layers)}",
+        "shape": "",
+        "cycles": f"{result.cycles:,}",
+        "speed-up": f"{result.speedup:.3f}",
+        f"energy {unit}": f"{total / _PICOJOULES[unit]:,.2f}",
+        "of dense": f"{total / result.dense_energy_pj:.3f}",
+        "DRAM MB": f"{sum(layer.dram_bytes for layer in result.layers) / 1e6:,.2f}",
+        "loss": _loss(result.quality_loss),
+        "bottleneck": result.bottleneck,
+    }
+    hidden = {"shape", "of dense", "DRAM MB"} if width < _WIDE else set()
+    table.add_column("layer", "total", overflow="fold", min_width=12)
+    for header, footer in columns.items():
+        if header not in hidden:
+            table.add_column(header, footer, justify="left" if header == "bottleneck" else "right", no_wrap=True)
     for name, layers in _grouped(result.layers, all_layers):
-        table.add_row(name, *_row(layers))
+        cells = zip(columns, _row(layers, result.quality_loss.kind, unit), strict=True)
+        table.add_row(name, *(cell for header, cell in cells if header not in hidden))
     return table
 
 
-def _row(layers: list[LayerResult]) -> list[str]:
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _row(layers: list[LayerResult], usual_kind: str, unit: str) -> list[str]:
     first = layers[0]
     cycles, dense = sum(layer.cycles for layer in layers), sum(layer.dense_cycles for layer in layers)
     energy, dense_energy = sum(layer.energy_pj for layer in layers), sum(layer.dense_energy_pj for layer in layers)
-    losses = [layer.quality_loss for layer in layers]
-    mean = losses[0].model_copy(update={"value": sum(loss.value for loss in losses) / len(losses)})
+    loss = sum(layer.quality_loss.value for layer in layers) / len(layers)
     return [
         str(sum(layer.repeat for layer in layers)),
         f"{first.tokens} × {first.features} × {first.outputs}",
         f"{cycles:,}",
         f"{dense / cycles:.3f}",
-        f"{energy / 1e6:,.2f}",
+        f"{energy / _PICOJOULES[unit]:,.2f}",
         f"{energy / dense_energy:.3f}",
         f"{sum(layer.dram_bytes for layer in layers) / 1e6:,.2f}",
-        _loss(mean),
+        f"{loss:.4f}" if first.quality_loss.kind == usual_kind else f"{loss:.4f} of {first.quality_loss.kind}",
         first.bottleneck,
     ]
 
@@ -135,7 +153,7 @@ def _row(layers: list[LayerResult]) -> list[str]:
 def _grouped(layers: list[LayerResult], all_layers: bool) -> list[tuple[str, list[LayerResult]]]:
     """Layers that differ in nothing but their number as one row, named with its range."""
     if all_layers:
-        return [(layer.name, [layer]) for layer in layers]
+        return [(_short(layer.name), [layer]) for layer in layers]
 
     def kind(layer: LayerResult) -> tuple:
         shape = (layer.tokens, layer.features, layer.outputs, layer.pattern, layer.bottleneck, layer.quality_loss.kind)
@@ -152,7 +170,11 @@ def _range_name(layers: list[LayerResult]) -> str:
     """`model.layers.0.q`, `model.layers.1.q` … → `model.layers.{0-29}.q`."""
     numbers = [re.findall(r"\d+", layer.name) for layer in layers]
     ranges = iter([_ranges(sorted({int(number) for number in column})) for column in zip(*numbers, strict=True)])
-    return re.sub(r"\d+", lambda _: next(ranges), layers[0].name)
+    return re.sub(r"\d+", lambda _: next(ranges), _short(layers[0].name))
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("model.")
 
 
 def _ranges(numbers: list[int]) -> str:
@@ -162,9 +184,13 @@ def _ranges(numbers: list[int]) -> str:
     return "{" + ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs) + "}"
 
 
-def _loss(loss) -> str:
+def _energy_unit(result: Result) -> str:
+    return "mJ" if result.dense_energy_pj >= 1e5 * _PICOJOULES["µJ"] else "µJ"
+
+
+def _loss(loss: QualityLoss) -> str:
     error = f" ±{loss.standard_error:.4f}" if loss.standard_error is not None else ""
-    return f"{loss.value:.4f}{error} ({loss.kind})"
+    return f"{loss.value:.4f}{error}"
 
 
 def _shares(what: str, parts: dict[str, float], total: float) -> str:

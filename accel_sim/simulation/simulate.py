@@ -55,6 +55,8 @@ class _Layer:
     dense_timing: LayerTiming
     activity: Activity
     dense_activity: Activity
+    energy: cost.Energy
+    dense_energy: cost.Energy
     quality_loss: QualityLoss
     input_loss: QualityLoss
     zero_fraction: float
@@ -93,25 +95,36 @@ def _layers(machine: Machine, dense: Machine, workload: Workload, statistics: Wo
         seen.add(gemm.site)
         activity = count_activity(gemm, machine.arch, machine.pattern, timing, site.zero_slots, first)
         dense_activity = count_activity(gemm, dense.arch, None, dense_timing, natural, first)
+        activity, dense_activity = activity.times(gemm.repeat), dense_activity.times(gemm.repeat)
         input_loss = QualityLoss(value=site.input_loss, kind="input", standard_error=site.input_loss_error)
         quality = input_loss
         if gemm.load_weights is not None:
             value = statistics.output_loss(gemm, machine.pattern) if machine.pattern else 0.0
             quality = QualityLoss(value=value, kind="output")
         yield _Layer(
-            gemm, timing, dense_timing, activity.times(gemm.repeat), dense_activity.times(gemm.repeat),
-            quality, input_loss, natural,
-        )  # fmt: skip
+            gemm=gemm,
+            timing=timing,
+            dense_timing=dense_timing,
+            activity=activity,
+            dense_activity=dense_activity,
+            energy=machine.energy(activity),
+            dense_energy=dense.energy(dense_activity),
+            quality_loss=quality,
+            input_loss=input_loss,
+            zero_fraction=natural,
+        )
 
 
 def _compose(
     machine: Machine, dense: Machine, workload: Workload, layers: list[_Layer], statistics: WorkloadStatistics
 ) -> Result:
-    activity = _total([layer.activity for layer in layers])
-    dense_activity = _total([layer.dense_activity for layer in layers])
-    energy, dense_energy = machine.energy(activity), dense.energy(dense_activity)
-    time_s = activity.cycles / machine.delays.clock_hz
-    dense_time_s = dense_activity.cycles / dense.delays.clock_hz
+    cycles = sum(layer.activity.cycles for layer in layers)
+    dense_cycles = sum(layer.dense_activity.cycles for layer in layers)
+    energies = {
+        part: sum(layer.energy.components_pj[part] for layer in layers) for part in layers[0].energy.components_pj
+    }
+    energy_pj, dense_energy_pj = sum(energies.values()), sum(layer.dense_energy.total_pj for layer in layers)
+    time_s, dense_time_s = cycles / machine.delays.clock_hz, dense_cycles / dense.delays.clock_hz
     macs = sum(layer.gemm.macs for layer in layers)
     breakdown = {cause: sum(layer.timing.breakdown[cause] * layer.gemm.repeat for layer in layers) for cause in CAUSES}
     return Result(
@@ -120,9 +133,9 @@ def _compose(
         source=workload.source,
         pattern=str(machine.pattern or "dense"),
         engine=machine.engine,
-        cycles=activity.cycles,
-        dense_cycles=dense_activity.cycles,
-        speedup=dense_activity.cycles / activity.cycles,
+        cycles=cycles,
+        dense_cycles=dense_cycles,
+        speedup=dense_cycles / cycles,
         speedup_time=dense_time_s / time_s,
         speedup_iso_area=_iso_area_dense_cycles(machine, dense, layers) / dense.delays.clock_hz / time_s,
         clock_hz=machine.delays.clock_hz,
@@ -138,26 +151,19 @@ def _compose(
             components=dict(machine.area.components_um2),
         ),
         dense_area_um2=dense.area.total_um2,
-        energy_pj={"total": energy.total_pj, **energy.components_pj},
-        dense_energy_pj=dense_energy.total_pj,
-        edp=energy.total_pj * 1e-12 * time_s,
-        dense_edp=dense_energy.total_pj * 1e-12 * dense_time_s,
+        energy_pj={"total": energy_pj, **energies},
+        dense_energy_pj=dense_energy_pj,
+        edp=energy_pj * 1e-12 * time_s,
+        dense_edp=dense_energy_pj * 1e-12 * dense_time_s,
         performance_per_mm2=_gops_per_mm2(macs, time_s, machine.area.total_um2),
         dense_performance_per_mm2=_gops_per_mm2(macs, dense_time_s, dense.area.total_um2),
         macs=macs,
         quality_loss=_mean_loss(layers, statistics.holds_all_weights),
         bottleneck=bottleneck(breakdown),
         breakdown=breakdown,
-        layers=[_layer_result(layer, machine, dense) for layer in layers],
+        layers=[_layer_result(layer, machine.pattern) for layer in layers],
         assumptions=cost.defaults_line(machine.arch),
     )
-
-
-def _total(activities: list[Activity]) -> Activity:
-    total = activities[0]
-    for activity in activities[1:]:
-        total = total + activity
-    return total
 
 
 def _iso_area_dense_cycles(machine: Machine, dense: Machine, layers: list[_Layer]) -> float:
@@ -184,12 +190,12 @@ def _mean_loss(layers: list[_Layer], of_outputs: bool) -> QualityLoss:
     return QualityLoss(value=value, kind=losses[0].kind, standard_error=bound)
 
 
-def _layer_result(layer: _Layer, machine: Machine, dense: Machine) -> LayerResult:
+def _layer_result(layer: _Layer, pattern: Pattern | None) -> LayerResult:
     gemm, timing = layer.gemm, layer.timing
     return LayerResult(
         name=gemm.name,
         site=gemm.site,
-        pattern=str(machine.pattern or "dense"),
+        pattern=str(pattern or "dense"),
         tokens=gemm.tokens,
         features=gemm.features,
         outputs=gemm.outputs,
@@ -203,8 +209,8 @@ def _layer_result(layer: _Layer, machine: Machine, dense: Machine) -> LayerResul
         dense_tiling=str(layer.dense_timing.plan.tiling),
         dram_bytes=layer.activity.dram_read_bytes + layer.activity.dram_write_bytes,
         dense_dram_bytes=layer.dense_activity.dram_read_bytes + layer.dense_activity.dram_write_bytes,
-        energy_pj=machine.energy(layer.activity).total_pj,
-        dense_energy_pj=dense.energy(layer.dense_activity).total_pj,
+        energy_pj=layer.energy.total_pj,
+        dense_energy_pj=layer.dense_energy.total_pj,
         zero_fraction=layer.zero_fraction,
         quality_loss=layer.quality_loss,
     )
