@@ -6,23 +6,28 @@ Importing the package is cheap: the rooms behind it (`accel_sim.functional`, …
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from types import ModuleType
+from typing import Any
 
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
-
-try:
-    __version__ = version("accel_sim")
-except PackageNotFoundError:  # a plain checkout that was never installed
-    __version__ = "0+unknown"
 
 __all__ = ["AccelSimError", "Pattern", "__version__", "functional"]
 
 _LAZY_MODULES = frozenset({"functional"})
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _LAZY_MODULES:
         return import_module(f"accel_sim.{name}")
+    if name == "__version__":
+        return _version()
     raise AttributeError(f"module 'accel_sim' has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("accel_sim")
+    except PackageNotFoundError:  # a plain checkout that was never installed
+        return "0+unknown"

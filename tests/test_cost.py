@@ -25,10 +25,12 @@ WORK = Activity(
     decoded_groups=500_000,
     activation_sram_read_bytes=4_000_000,
     activation_sram_write_bytes=500_000,
-    metadata_sram_bytes=900_000,
+    metadata_sram_read_bytes=800_000,
+    metadata_sram_write_bytes=100_000,
     weight_sram_read_bytes=8_000_000,
     weight_sram_write_bytes=1_000_000,
-    output_sram_bytes=400_000,
+    output_sram_write_bytes=200_000,
+    output_sram_read_bytes=200_000,
     requantised=200_000,
     dram_read_bytes=2_000_000,
     dram_write_bytes=200_000,
@@ -265,7 +267,10 @@ def test_memory_and_wires_are_not_on_the_logic_energy_scale():
 
 def test_metadata_are_reported_apart_and_counted_once():
     with_metadata = cost.energy(machine("8:16"), Pattern("8:16"), WORK, 5e8).components_pj
-    none = Activity(**{f.name: getattr(WORK, f.name) for f in fields(Activity)} | {"metadata_sram_bytes": 0})
+    none = Activity(
+        **{f.name: getattr(WORK, f.name) for f in fields(Activity)}
+        | {"metadata_sram_read_bytes": 0, "metadata_sram_write_bytes": 0}
+    )
     without = cost.energy(machine("8:16"), Pattern("8:16"), none, 5e8).components_pj
     assert without["sram_metadata"] == 0 < with_metadata["sram_metadata"]
     both = with_metadata["sram_activation"] + with_metadata["sram_metadata"]

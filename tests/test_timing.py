@@ -103,10 +103,13 @@ def test_serial_drain_waits_for_every_tile():
 
 def test_write_back_moves_compressed_activations():
     gemm = product(512, 4096, 4096)
-    load = timed("8x16", gemm)
-    write_back = timed("8x16", gemm, ["sparsity.selector.placement=write_back"])
-    assert write_back.plan.traffic.read.sum() < load.plan.traffic.read.sum()
-    assert write_back.breakdown["selector"] == 0
+    at_load, at_write_back = load_arch("8x16"), load_arch("8x16", ["sparsity.selector.placement=write_back"])
+    tiling = time_layer(gemm, at_write_back, Pattern("8:16"), LATENCIES).plan.tiling
+    dense_rows, compressed_rows = (
+        plan(gemm, arch, Pattern("8:16"), tiling, LATENCIES).traffic.read.sum() for arch in (at_load, at_write_back)
+    )
+    assert compressed_rows < dense_rows
+    assert time_layer(gemm, at_write_back, Pattern("8:16"), LATENCIES).breakdown["selector"] == 0
 
 
 def test_all_four_patterns_share_one_ceiling():
@@ -175,7 +178,7 @@ def test_every_tiling_does_all_the_work_and_stays_in_its_buffers(tokens, feature
         assert items.loaded_weights.sum() >= features * outputs
         assert (items.tokens * items.outputs)[items.completes].sum() == tokens * outputs
         rows, cols = min(arch.array.rows, tokens), min(arch.array.cols, outputs)
-        block = tiling.block_panels * (cols * stored.weight_bytes)
+        block = tiling.block_panels * (cols * stored.weight_sram_bytes)
         capacity = arch.sram.weight_bytes
         if tiling.held == "activations":
             block, capacity = tiling.block_panels * rows * stored.activation_sram_bytes, arch.sram.activation_bytes
@@ -208,6 +211,14 @@ def test_a_panel_larger_than_its_buffer_is_cut_into_chunks():
     timing = timed("dense", product(64, 40000, 64))
     assert timing.plan.tiling.chunks > 1
     assert timing.breakdown["dram"] > 0
+
+
+def test_products_too_large_to_hold_are_refused_before_anything_runs():
+    arch = load_arch("dense")
+    with pytest.raises(AccelSimError, match=r"layer: [\d,]+ pipeline items, at most 4,000,000 are simulated"):
+        time_layer(product(10**9, 64, 10**6), arch, None, LATENCIES)
+    with pytest.raises(AccelSimError, match="200000 features can overflow the INT32 sums"):
+        product(1, 200_000, 16)
 
 
 def test_a_faster_array_shortens_compute_alone():

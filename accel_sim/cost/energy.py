@@ -65,11 +65,8 @@ def energy(arch: Arch, pattern: Pattern | None, activity: Activity, clock_hz: fl
     each = _per_event(arch, pattern)
     done = activity
     held = done.zero_multiplies if arch.zero_gating == "operand" else 0
-    read, write = each.sram["activation"]
-    activation = done.activation_sram_read_bytes * read + done.activation_sram_write_bytes * write
-    moved = done.activation_sram_read_bytes + done.activation_sram_write_bytes
-    metadata = activation * done.metadata_sram_bytes / moved if moved else 0.0
-    weight_read, weight_write = each.sram["weight"]
+    activation = _accesses(each, "activation", done.activation_sram_read_bytes, done.activation_sram_write_bytes)
+    metadata = _accesses(each, "activation", done.metadata_sram_read_bytes, done.metadata_sram_write_bytes)
     wires = _wires(arch, pattern, done, each)
     low, high = _wire_band()
     loaded_bits = BITS * (done.activation_sram_read_bytes + done.weight_sram_read_bytes)
@@ -84,14 +81,19 @@ def energy(arch: Arch, pattern: Pattern | None, activity: Activity, clock_hz: fl
             "wires": wires,
             "sram_activation": activation - metadata,
             "sram_metadata": metadata,
-            "sram_weight": done.weight_sram_read_bytes * weight_read + done.weight_sram_write_bytes * weight_write,
-            "sram_output": done.output_sram_bytes * sum(each.sram["output"]) / 2,
+            "sram_weight": _accesses(each, "weight", done.weight_sram_read_bytes, done.weight_sram_write_bytes),
+            "sram_output": _accesses(each, "output", done.output_sram_read_bytes, done.output_sram_write_bytes),
             "row_scale_buffer": done.selected_groups * (pattern.m if pattern else 0) * each.buffered_feature,
             "dram": (done.dram_read_bytes + done.dram_write_bytes) * each.dram_byte,
             "leakage": done.cycles / clock_hz * each.leakage_per_s,
         },
         wires_band_pj=(wires * low, wires * high),
     )
+
+
+def _accesses(each: _PerEvent, buffer: str, read_bytes: int, written_bytes: int) -> float:
+    read, write = each.sram[buffer]
+    return read_bytes * read + written_bytes * write
 
 
 @cache
@@ -178,16 +180,15 @@ def _wires(arch: Arch, pattern: Pattern | None, done: Activity, each: _PerEvent)
     """Bits × distance. Operands and select lines cross the array's block once; a transfer crosses its buffer once."""
     built = area(arch)
     side = built.block_um2**0.5 / 1000
-    moved = done.activation_sram_read_bytes + done.activation_sram_write_bytes
     # Metadata end at the decoder at the row's edge; what crosses the row are its select lines.
-    kept = 1 - done.metadata_sram_bytes / moved if moved else 1.0
-    crossing = BITS * (done.activation_sram_read_bytes * kept + done.weight_sram_read_bytes)
+    kept_bytes = done.activation_sram_read_bytes - done.metadata_sram_read_bytes
+    crossing = BITS * (kept_bytes + done.weight_sram_read_bytes)
     crossing += parts.ACCUMULATOR_BITS * done.requantised
     buffers = sram.memories(arch)
     in_buffers = BITS * (
-        moved * _side_mm(buffers.activation)
+        (done.activation_sram_read_bytes + done.activation_sram_write_bytes) * _side_mm(buffers.activation)
         + (done.weight_sram_read_bytes + done.weight_sram_write_bytes) * _side_mm(buffers.weight)
-        + done.output_sram_bytes * _side_mm(buffers.output)
+        + (done.output_sram_read_bytes + done.output_sram_write_bytes) * _side_mm(buffers.output)
     )
     lines = done.decoded_groups * _select_lines_pj_per_mm(arch, pattern, each) * side
     return (crossing * side + in_buffers) * each.wire_bit_mm + lines

@@ -8,7 +8,7 @@ from accel_sim.arch.derived import tile_row_cycles
 from accel_sim.arch.schema import Arch
 from accel_sim.pattern import Pattern
 from accel_sim.timing.layer import LayerTiming
-from accel_sim.timing.tiling import SCALE_BYTES, formats
+from accel_sim.timing.tiling import formats
 from accel_sim.workload import Gemm
 
 
@@ -35,13 +35,17 @@ class Activity:
     activation_sram_read_bytes: int
     """Kept activations with metadata, read once per array tile for the row."""
     activation_sram_write_bytes: int
-    metadata_sram_bytes: int
-    """The metadata's part of the two counts above (reads and writes), for reporting; not additional."""
+    metadata_sram_read_bytes: int
+    """The metadata's part of the activation reads, for reporting; not additional."""
+    metadata_sram_write_bytes: int
+    """The metadata's part of the activation writes."""
     weight_sram_read_bytes: int
     """Dense weights, read once per array tile for the column."""
     weight_sram_write_bytes: int
-    output_sram_bytes: int
-    """Requantised outputs, written and read once each."""
+    output_sram_write_bytes: int
+    """Requantised outputs, as they leave the array."""
+    output_sram_read_bytes: int
+    """The same on their way to DRAM."""
     requantised: int
     """Accumulators taken to INT8."""
     dram_read_bytes: int
@@ -87,10 +91,12 @@ def count_activity(
         decoded_groups=gemm.tokens * groups * output_panels,
         activation_sram_read_bytes=gemm.tokens * stored.activation_sram_bytes * output_panels,
         activation_sram_write_bytes=loaded_rows * stored.activation_sram_bytes,
-        metadata_sram_bytes=metadata_bytes * (gemm.tokens * output_panels + loaded_rows),
-        weight_sram_read_bytes=gemm.outputs * (weight_features + SCALE_BYTES) * token_panels,
-        weight_sram_write_bytes=loaded_outputs * stored.weight_bytes,
-        output_sram_bytes=2 * pairs,
+        metadata_sram_read_bytes=metadata_bytes * gemm.tokens * output_panels,
+        metadata_sram_write_bytes=metadata_bytes * loaded_rows,
+        weight_sram_read_bytes=gemm.outputs * weight_features * token_panels,
+        weight_sram_write_bytes=loaded_outputs * stored.weight_sram_bytes,
+        output_sram_write_bytes=pairs,
+        output_sram_read_bytes=pairs,
         requantised=pairs,
         dram_read_bytes=int(timing.plan.traffic.read.sum()),
         dram_write_bytes=int(timing.plan.traffic.write.sum()),

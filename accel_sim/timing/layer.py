@@ -9,12 +9,13 @@ from typing import Literal
 import numpy as np
 
 from accel_sim.arch.schema import Arch
+from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 from accel_sim.timing import compiled, event
 from accel_sim.timing.critical_path import critical_path
 from accel_sim.timing.pipeline import COMPUTE, LOAD, REQUANTISE, SELECT, STORE, Pipeline, Schedule
 from accel_sim.timing.stages import ComputeTime, Latencies, Traffic, compute_time, pipeline, traffic
-from accel_sim.timing.tiling import Items, Tiling, cut, formats, tilings
+from accel_sim.timing.tiling import Items, Tiling, cut, formats, item_count, tilings
 from accel_sim.workload import Gemm
 
 Engine = Literal["compiled", "event"]
@@ -37,6 +38,10 @@ CAUSES = (
 SLACK = 0.01
 """Among tilings within this fraction of the fastest, the one with the least DRAM traffic is taken: a tiling that
 fetches everything again may win a few cycles of start-up, and no architect would pay its energy for them."""
+
+
+MOST_ITEMS = 4_000_000
+"""Pipeline items of one product that are held in memory at a time (about 1 GB)."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,26 @@ def plan(gemm: Gemm, arch: Arch, pattern: Pattern | None, tiling: Tiling, latenc
 
 
 def best_plan(gemm: Gemm, arch: Arch, pattern: Pattern | None, latencies: Latencies) -> Plan:
-    """The least DRAM traffic among the tilings that are within `SLACK` of the fastest one."""
-    plans = [plan(gemm, arch, pattern, tiling, latencies) for tiling in tilings(gemm, arch, pattern)]
-    cycles = [compiled.run(candidate.pipeline).makespan for candidate in plans]
-    limit = min(cycles) * (1 + SLACK)
-    fast_enough = [(int(p.traffic.read.sum()), c, p) for p, c in zip(plans, cycles, strict=True) if c <= limit]
-    return min(fast_enough, key=lambda candidate: candidate[:2])[2]
+    """The least DRAM traffic among the tilings that are within `SLACK` of the fastest one.
+
+    Raises AccelSimError for a product that no tiling cuts into at most `MOST_ITEMS` items.
+    """
+    fitting = tilings(gemm, arch, pattern)
+    feasible = [tiling for tiling in fitting if item_count(gemm, arch, tiling) <= MOST_ITEMS]
+    if not feasible:
+        fewest = min(item_count(gemm, arch, tiling) for tiling in fitting)
+        raise AccelSimError(
+            f"arch {arch.name}, layer {gemm.name}: {fewest:,} pipeline items, at most {MOST_ITEMS:,} are simulated;"
+            " use fewer tokens or larger buffers"
+        )
+    scores = [_score(plan(gemm, arch, pattern, tiling, latencies)) for tiling in feasible]
+    limit = min(cycles for cycles, _ in scores) * (1 + SLACK)
+    fast_enough = [(traffic, cycles, i) for i, (cycles, traffic) in enumerate(scores) if cycles <= limit]
+    return plan(gemm, arch, pattern, feasible[min(fast_enough)[2]], latencies)
+
+
+def _score(candidate: Plan) -> tuple[int, int]:
+    return compiled.run(candidate.pipeline).makespan, int(candidate.traffic.read.sum())
 
 
 def time_layer(

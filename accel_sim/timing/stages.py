@@ -94,13 +94,14 @@ def requantise_cycles(items: Items, arch: Arch) -> Integers:
 def traffic(items: Items, gemm: Gemm, stored: Formats) -> Traffic:
     """DRAM bytes of each item's load and store. Shares of a row are rounded so that the totals stay exact."""
     read = _share_of_rows(items.loaded_activations, gemm.features, stored.activation_dram_bytes)
-    read = read + _share_of_rows(items.loaded_weights, gemm.features, stored.weight_bytes)
+    read = read + _share_of_rows(items.loaded_weights, gemm.features, stored.weight_dram_bytes)
     return Traffic(read, np.where(items.completes, items.tokens * items.outputs, 0))
 
 
 def _share_of_rows(elements: Integers, features: int, row_bytes: int) -> Integers:
     """Elements of a dense matrix → bytes (or groups) by whole rows, carrying fractions of a row to the next item."""
-    return np.diff(np.cumsum(elements) * row_bytes // features, prepend=0)
+    rows, rest = np.divmod(np.cumsum(elements), features)
+    return np.diff(rows * row_bytes + rest * row_bytes // features, prepend=0)
 
 
 def pipeline(

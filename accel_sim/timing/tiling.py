@@ -22,29 +22,31 @@ from accel_sim.pattern import Pattern
 from accel_sim.workload import Gemm
 
 SCALE_BYTES = 4
-"""A float32 scale travels with every token and with the weights of every output."""
+"""A float32 scale comes from DRAM with every token and with the weights of every output. Scales wait in registers
+beside the requantisers, not in SRAM."""
 
 Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Formats:
-    """Bytes of one token's activations and of one output's weights where they are stored, scales included."""
+    """Bytes of one token's activations and of one output's weights where they are stored."""
 
     activation_dram_bytes: int
     activation_sram_bytes: int
-    weight_bytes: int
+    weight_dram_bytes: int
+    weight_sram_bytes: int
 
 
 def formats(gemm: Gemm, arch: Arch, pattern: Pattern | None) -> Formats:
     """Dense everywhere, except kept activations with their metadata in SRAM (and in DRAM at `write_back`)."""
-    dense = gemm.features + SCALE_BYTES
-    if pattern is None:
-        return Formats(dense, dense, dense)
-    groups = pattern.groups(gemm.features)
-    compressed = groups * pattern.n + -(-groups * pattern.metadata_bits(arch.sparsity.metadata) // 8) + SCALE_BYTES
-    in_dram = compressed if arch.sparsity.selector.placement == "write_back" else dense
-    return Formats(in_dram, compressed, dense)
+    dense = gemm.features
+    in_sram = in_dram = dense
+    if pattern is not None:
+        groups = pattern.groups(gemm.features)
+        in_sram = groups * pattern.n + -(-groups * pattern.metadata_bits(arch.sparsity.metadata) // 8)
+        in_dram = in_sram if arch.sparsity.selector.placement == "write_back" else dense
+    return Formats(in_dram + SCALE_BYTES, in_sram, dense + SCALE_BYTES, dense)
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _operands(gemm: Gemm, arch: Arch, pattern: Pattern | None) -> dict[str, _Ope
     stored = formats(gemm, arch, pattern)
     return {
         "activations": _Operand(gemm.tokens, arch.array.rows, stored.activation_sram_bytes, arch.sram.activation_bytes),
-        "weights": _Operand(gemm.outputs, arch.array.cols, stored.weight_bytes, arch.sram.weight_bytes),
+        "weights": _Operand(gemm.outputs, arch.array.cols, stored.weight_sram_bytes, arch.sram.weight_bytes),
     }
 
 
@@ -162,6 +164,17 @@ def _holding_nothing(gemm: Gemm, arch: Arch, operands: dict[str, _Operand], step
             key = f"sram.{name.removesuffix('s')}_bytes"
             raise AccelSimError(f"arch {arch.name}, layer {gemm.name}: {key} is {missing} bytes too small for one step")
     return Tiling("weights", 1, "chunks", "chunks", max(chunks.values()))
+
+
+def item_count(gemm: Gemm, arch: Arch, tiling: Tiling) -> int:
+    """Pipeline items that `cut` makes (at most: chunks may come out fewer)."""
+    panels = {
+        "activations": -(-gemm.tokens // arch.array.rows),
+        "weights": -(-gemm.outputs // arch.array.cols),
+    }
+    held = panels.pop(tiling.held)
+    (streamed,) = panels.values()
+    return -(-held // tiling.block_panels) * streamed * tiling.chunks
 
 
 @dataclass(frozen=True)

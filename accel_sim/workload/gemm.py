@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from accel_sim.errors import AccelSimError
 
+LARGEST_REDUCTION = (2**31 - 1) // 127**2
+"""Features whose INT8 products (codes within ±127) always sum to an INT32: 133,144."""
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -38,6 +41,11 @@ class Gemm:
         for quantity in ("tokens", "features", "outputs", "repeat"):
             if getattr(self, quantity) < 1:
                 raise AccelSimError(f"layer {self.name}: {quantity} must be at least 1, not {getattr(self, quantity)}")
+        if self.features > LARGEST_REDUCTION:
+            raise AccelSimError(
+                f"layer {self.name}: {self.features} features can overflow the INT32 sums of INT8 products;"
+                f" at most {LARGEST_REDUCTION} are exact"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
