@@ -1,13 +1,24 @@
 """The backends as such: found by name, imported late, honest about what they fall back to."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from accel_sim import AccelSimError
 from accel_sim.functional import BACKENDS, backend_notes, backends, select, sparse_matmul
+
+
+def test_the_documented_example_runs():
+    page = Path(__file__).parents[1] / "docs" / "functional.md"
+    example = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)[1]
+    names: dict = {}
+    exec(example, names)
+    assert names["stored"].metadata.shape == (512, 63) and names["stored"].values.shape == (512, 36, 8)
+    assert names["codes"].shape == names["floats"].shape == (512, 1536)
 
 
 def test_unknown_name():

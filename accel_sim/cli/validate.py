@@ -38,8 +38,8 @@ def validate(
 
     patterns = [Pattern(text) for text in pattern or DEFAULT_PATTERNS]
     chosen_layers = _parse_layers(layers)
-    backends = _backends(device)
     opened = _open(trace)
+    backends = _backends(device)
     typer.echo(f"patterns     {', '.join(map(str, patterns))}")
     started = time.perf_counter()
     try:
