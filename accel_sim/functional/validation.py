@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from accel_sim.errors import AccelSimError
 from accel_sim.functional.backends import Backend, backend
-from accel_sim.functional.checks import activations
+from accel_sim.functional.checks import accumulator_start, activations
 from accel_sim.functional.datapath import hardware_factors
 from accel_sim.functional.fixed_point import multipliers
 from accel_sim.pattern import ENCODINGS, Pattern
@@ -157,7 +157,7 @@ def _compare_products(
     pattern: Pattern,
 ) -> None:
     """INT32 accumulators, then both ways out of them: floats, and INT8 codes at the scale that the floats need."""
-    start = np.zeros(weight.codes.shape[1], dtype=np.int32)
+    start = accumulator_start(None, *weight.codes.shape)
     (acc,) = everywhere.run(
         projection, pattern, ["INT32 accumulators"], lambda b: [b.multiply(x, mask, weight.codes, pattern, start)]
     )
