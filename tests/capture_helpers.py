@@ -32,6 +32,13 @@ _SIZES = {
 }
 _EXPERTS = {"num_experts_per_tok": 2, "num_local_experts": 5}
 _QWEN_EXPERTS = {"num_experts_per_tok": 2, "num_experts": 5, "moe_intermediate_size": 12}
+_LATENT_ATTENTION = {
+    "kv_lora_rank": 8, "q_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 4,
+}  # fmt: skip
+_DEEPSEEK = {
+    "num_experts_per_tok": 2, "n_routed_experts": 4, "moe_intermediate_size": 12, "n_group": 1, "topk_group": 1,
+    "first_k_dense_replace": 1, "num_key_value_heads": 4, **_LATENT_ATTENTION,
+}  # fmt: skip
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", {}),
     "qwen2": ("Qwen2Config", {}),
@@ -41,6 +48,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("MixtralConfig", _EXPERTS),
     "qwen3_moe": ("Qwen3MoeConfig", _QWEN_EXPERTS),
     "gpt_oss": ("GptOssConfig", _EXPERTS),
+    "llama4": ("Llama4TextConfig", {**_EXPERTS, "interleave_moe_layer_step": 1, "intermediate_size_mlp": 24}),
+    "deepseek_v3": ("DeepseekV3Config", _DEEPSEEK),
 }
 
 

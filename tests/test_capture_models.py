@@ -35,7 +35,7 @@ def module_outputs(model: transformers.PreTrainedModel, kinds: tuple[type, ...])
             lambda _, __, y, name=name: outputs.update({name: y.detach().reshape(-1, y.shape[-1]).numpy()})
         )
         for name, module in model.named_modules()
-        if isinstance(module, kinds) and name.startswith(inside)
+        if type(module) in kinds and name.startswith(inside)
     ]
     with torch.no_grad():
         model(input_ids=torch.tensor([PROMPT]))
@@ -167,6 +167,24 @@ def test_experts_that_get_every_token_keep_them_in_their_own_order(tmp_path):
     assert any((np.diff(order) < 0).any() for order in orders)
     for site, order in zip(sites, orders, strict=True):
         np.testing.assert_array_equal(trace.values(site.name), seen[0][order])
+
+
+def test_experts_in_one_batched_product_hold_the_tokens_routed_to_them(tmp_path):
+    """Llama 4 gives every expert every token, those of others as zeros: only its own count."""
+    loaded = loaded_model("llama4")
+    seen = {}
+    mlp = loaded.model.model.layers[0].feed_forward
+    mlp.router.register_forward_hook(lambda _, __, output: seen.update(scores=output[0].numpy()))
+    mlp.register_forward_pre_hook(lambda _, args: seen.update(hidden=args[0].reshape(-1, 16).numpy()))
+    record(loaded, prompts(1, len(PROMPT)), options(tmp_path / "t", dtype="float32"))
+    trace = Trace.open(tmp_path / "t")
+    sites = [site for site in trace.sites if site.layer == 0 and site.expert is not None and "gate_up" in site.name]
+    assert sum(site.tokens for site in sites) == 2 * len(PROMPT)
+    for site in sites:
+        share = seen["scores"][:, site.expert]
+        positions = np.flatnonzero(share)
+        assert trace.positions(site.name).tolist() == positions.tolist()
+        np.testing.assert_array_equal(trace.values(site.name), (seen["hidden"] * share[:, None])[positions])
 
 
 def test_the_lm_head_is_captured_when_asked(tmp_path):

@@ -33,7 +33,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3", "mixtral"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3", "mixtral", "llama4", "deepseek_v3"])
 def test_chunks_with_a_cache_give_the_rows_of_one_pass(tmp_path, name):
     loaded = loaded_model(name)
     record(loaded, prompts(2, 12), options(tmp_path / "whole", sequences=2, dtype="float32"))
@@ -59,7 +59,7 @@ def test_rows_carry_their_sequence_and_position(tmp_path):
         assert trace.sequences(site.name).tolist() == [0] * 12 + [1] * 12 + [2] * 12
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3_moe"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3_moe", "deepseek_v3"])
 def test_decoded_rows_are_those_of_a_prefill_of_the_same_tokens(tmp_path, name):
     loaded = loaded_model(name)
     steps = 6

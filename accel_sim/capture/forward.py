@@ -14,6 +14,7 @@ from accel_sim.capture.options import CaptureOptions
 from accel_sim.capture.recorder import Recorder
 from accel_sim.capture.text import Prompt
 from accel_sim.capture.watch import Observer
+from accel_sim.errors import AccelSimError
 from accel_sim.trace.writer import TraceWriter
 
 CHECKPOINT_SECONDS = 2.0
@@ -40,7 +41,12 @@ class SequenceRun:
             inputs["past_key_values"] = self._past
         with torch.no_grad():
             output = self._model(**inputs) if recorder is None else recorder.chunk(inputs, position, sequence)
-        self._past = output.past_key_values if self._cached else None
+        if self._cached:
+            self._past = getattr(output, "past_key_values", None)
+            if self._past is None:
+                raise AccelSimError(
+                    f"{type(self._model).__name__} gives no KV cache: prefill alone, with --chunk at least --tokens"
+                )
         self.next_token = output.logits[:, -1].argmax(-1, keepdim=True)
 
 

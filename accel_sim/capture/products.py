@@ -8,8 +8,8 @@ of a router, or one expert's slice of a stack, nor what anything is called.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -33,6 +33,8 @@ _PRODUCTS: dict[Any, tuple[_Place, _Place, _Place | None]] = {
     torch.Tensor.mm: _MM,
     torch.addmm: _ADDMM,
     torch.Tensor.addmm: _ADDMM,
+    torch.bmm: _MM,
+    torch.Tensor.bmm: _MM,
 }
 
 
@@ -47,6 +49,8 @@ class Product:
     """How the parameter is stored."""
     activation: torch.Tensor
     """[…, K]"""
+    tokens: torch.Tensor | None
+    """int64 [n], which of the chunk's tokens the rows are, if the product itself tells."""
     outputs: int
     """F."""
     bias: torch.Tensor | None
@@ -63,16 +67,42 @@ class ProductWatcher(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        places = _PRODUCTS.get(func)
-        if places is not None:
-            activation, weight, bias = (_argument(args, kwargs, place) for place in places)
-            product = self._recognise(activation, weight, bias, func is torch.nn.functional.linear)
-            if product is not None:
+        if func in _PRODUCTS:
+            for product in self._products(func, args, kwargs):
                 self._on_product(product)
         return func(*args, **kwargs)
 
-    def _recognise(self, activation: Any, weight: Any, bias: Any, transposes: bool) -> Product | None:
-        if not isinstance(weight, torch.Tensor) or weight.dim() != 2:
+    def _products(self, func: Any, args: tuple, kwargs: dict) -> Iterator[Product]:
+        places = _PRODUCTS[func]
+        activation, weight, bias = (_argument(args, kwargs, place) for place in places)
+        if not isinstance(weight, torch.Tensor) or not isinstance(activation, torch.Tensor):
+            return
+        if weight.dim() == 3 and activation.dim() == 3:
+            yield from self._expert_products(activation, weight)
+            return
+        product = self._recognise(activation, weight, bias, func is torch.nn.functional.linear)
+        if product is None and places is _MATMUL and weight.dim() > 1:
+            # Mamba multiplies the other way round: W [F, K] · Xᵀ [K, T].
+            product = self._recognise(weight.mT, activation, None, transposes=True)
+        if product is not None:
+            yield product
+
+    def _expert_products(self, activation: torch.Tensor, weight: torch.Tensor) -> Iterator[Product]:
+        """All experts in one batched product [E, T, K] · [E, K, F], where rows of tokens that are not theirs are zero
+        (Llama 4): the rows that are not zero, expert by expert."""
+        if self._recognise(activation[0], weight[0], None, transposes=False) is None:
+            return
+        for expert, rows in enumerate(activation):
+            tokens = rows.any(dim=1).nonzero()[:, 0]
+            product = self._recognise(rows[tokens], weight[expert], None, transposes=False)
+            if product is not None:
+                yield replace(product, tokens=tokens)
+
+    def _recognise(
+        self, activation: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, transposes: bool
+    ) -> Product | None:
+        """The product, if `weight` is one of the parameters; `transposes` says that it is used as [F, K]."""
+        if weight.dim() != 2:
             return None
         position = bisect_right(self._starts, weight.data_ptr()) - 1
         if position < 0:
@@ -92,7 +122,7 @@ class ProductWatcher(TorchFunctionMode):
         as_stored = weight.shape == stored.shape and weight.stride() == stored.stride()
         layout: Layout = "outputs_features" if as_stored == transposes else "features_outputs"
         outputs = weight.shape[0] if transposes else weight.shape[1]
-        return Product(parameter, expert, layout, activation, outputs, bias)
+        return Product(parameter, expert, layout, activation, None, outputs, bias)
 
 
 def _argument(args: tuple, kwargs: dict, place: _Place | None) -> Any:

@@ -116,8 +116,9 @@ def _weights(block: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
         if isinstance(module, _NOT_LINEAR):
             continue
         for name, parameter in module.named_parameters(prefix=path, recurse=False):
-            # Stacked experts keep their biases in 2-D parameters.
-            if parameter.dim() in (2, 3) and not name.endswith("bias"):
+            # Stacked experts keep their biases in 2-D parameters; RWKV keeps vectors as [1, 1, K].
+            stack_of_vectors = parameter.dim() == 3 and 1 in parameter.shape[1:]
+            if parameter.dim() in (2, 3) and not name.endswith("bias") and not stack_of_vectors:
                 yield name, parameter
 
 

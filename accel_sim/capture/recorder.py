@@ -16,7 +16,7 @@ from torch import nn
 
 from accel_sim.capture.products import Product, ProductWatcher
 from accel_sim.capture.projections import DecoderBlocks, LinearParameter
-from accel_sim.capture.routing import UNKNOWN, TokenRows
+from accel_sim.capture.routing import CACHED, UNKNOWN, TokenRows
 from accel_sim.errors import AccelSimError
 from accel_sim.quantize.int8 import quantize_tokens
 from accel_sim.trace.format import Projection, Site, StoredType
@@ -63,7 +63,7 @@ class Recorder:
     def chunk(self, inputs: dict[str, Any], first_position: int, sequence: int) -> Any:
         """Run the model on `inputs` (token ids [1, T]), record its products, and return its output."""
         self._first_position, self._sequence = first_position, sequence
-        self._rows.start(inputs["input_ids"].shape[1])
+        self._rows.start(inputs["input_ids"].shape[1], first_position)
         handles = self._rows.watch([module for block in self._blocks for module in _containers(block)])
         handles += [block.register_forward_hook(lambda *_: self._flush()) for block in self._blocks]
         try:
@@ -85,11 +85,21 @@ class Recorder:
         strides = None if activation.is_contiguous() else activation.stride()
         key = (activation.data_ptr(), tuple(rows.shape), strides, activation.dtype, activation._version)
         if key not in self._alive:
-            tokens = self._rows.of(rows, parameter.path().rpartition(".")[0], product.expert)
-            stored, scales = _encode(rows, self._dtype, name, self._positions(tokens))
-            self._alive[key] = _Activation(activation, stored, scales, tokens, product.expert, parameter.layer)
+            self._alive[key] = self._store(product, rows, name)
         self._alive[key].projections.append(self._projection(product, name, rows.shape[1]))
-        self.macs[parameter.name] += rows.numel() * product.outputs
+        self.macs[parameter.name] += self._alive[key].stored.size * product.outputs
+
+    def _store(self, product: Product, rows: torch.Tensor, name: str) -> _Activation:
+        parameter = product.parameter
+        if product.tokens is not None:
+            tokens = product.tokens.cpu().numpy()
+        else:
+            tokens = self._rows.of(rows, parameter.path().rpartition(".")[0], product.expert)
+        new = tokens != CACHED
+        if not new.all():
+            rows, tokens = rows[torch.from_numpy(new).to(rows.device)], tokens[new]
+        stored, scales = _encode(rows, self._dtype, name, self._positions(tokens))
+        return _Activation(product.activation, stored, scales, tokens, product.expert, parameter.layer)
 
     def _projection(self, product: Product, name: str, features: int) -> Projection:
         # Stacked experts keep their biases stacked as well, and often add them apart from the product.

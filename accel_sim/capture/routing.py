@@ -16,6 +16,8 @@ from torch import nn
 
 UNKNOWN = -1
 """Position of a row that is no token of the chunk, or of unknown origin (pooled, scaled before the product)."""
+CACHED = -2
+"""A row of a token that an earlier chunk had: some models project all cached tokens again (DeepSeek's kv_b_proj)."""
 
 
 @dataclass
@@ -24,6 +26,8 @@ class TokenRows:
 
     tokens: int = 0
     """Rows of the current chunk."""
+    before: int = 0
+    """Tokens of the sequence that came before it."""
     routed: bool = True
     """The model has experts; without, every activation has the chunk's rows in order."""
     _around: list[_Reference] = field(default_factory=list)
@@ -37,14 +41,15 @@ class TokenRows:
             handles.append(module.register_forward_hook(self._leave, always_call=True))
         return handles
 
-    def start(self, tokens: int) -> None:
-        """Begin a chunk of `tokens` rows."""
-        self.tokens = tokens
+    def start(self, tokens: int, before: int) -> None:
+        """Begin a chunk of `tokens` rows, after `before` others of its sequence."""
+        self.tokens, self.before = tokens, before
         self._around.clear()
         self._last.clear()
 
     def of(self, rows: torch.Tensor, owner: str, expert: int | None) -> np.ndarray:
-        """Index in the chunk of every row of `rows` [n, K], int64 [n]; UNKNOWN where it cannot be told.
+        """Index in the chunk of every row of `rows` [n, K], int64 [n]; UNKNOWN where it cannot be told, CACHED
+        where it belongs to an earlier chunk.
 
         `owner` is the module that does the product: with `expert`, it tells an expert's second product from others.
         """
@@ -55,6 +60,8 @@ class TokenRows:
         if found is None:
             before = self._last.get((owner, expert))
             found = before if before is not None and len(before) == len(rows) else in_order
+        if found is None and expert is None and len(rows) == self.before + self.tokens:
+            found = np.concatenate([np.full(self.before, CACHED), np.arange(self.tokens)])
         if found is None:
             found = np.full(len(rows), UNKNOWN)
         self._last[owner, expert] = found
