@@ -133,8 +133,8 @@ arrays = st.fixed_dictionaries(
         "array.lanes": st.sampled_from([1, 4, 8, 16, 24]),
         "array.requantisers": st.integers(1, 64),
         "array.drain": st.sampled_from(["overlapped", "serial"]),
-        "sram.activation_bytes": st.integers(4000, 60000),
-        "sram.weight_bytes": st.integers(4000, 60000),
+        "sram.activation_bytes": st.integers(8000, 60000),
+        "sram.weight_bytes": st.integers(8000, 60000),
         "sram.output_bytes": st.integers(3300, 20000),
         "dram.bytes_per_cycle": st.sampled_from([3.7, 64, 1000]),
         "sparsity.patterns": st.sampled_from(
@@ -182,6 +182,10 @@ def test_every_tiling_does_all_the_work_and_stays_in_its_buffers(tokens, feature
         capacity = arch.sram.weight_bytes
         if tiling.held == "activations":
             block, capacity = tiling.block_panels * rows * stored.activation_sram_bytes, arch.sram.activation_bytes
+        if tiling.chunks > 1:
+            stream_bytes = rows * stored.activation_sram_bytes if tiling.held == "weights" else cols * features
+            stream_capacity = arch.sram.activation_bytes if tiling.held == "weights" else arch.sram.weight_bytes
+            assert 2 * stream_bytes * items.features.max() <= stream_capacity * features
         if tiling.replacement == "double":
             assert 2 * block <= capacity
         elif tiling.replacement == "single":

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from accel_sim.workload import Workload
 
 DEFAULT_ARCHS = ["dense.yaml", "2x4.yaml", "4x8.yaml", "8x16.yaml", "16x32.yaml"]
-_PIPED_WIDTH = 150
 
 
 def pareto(
@@ -57,12 +56,12 @@ def pareto(
 
 def _run(machines: list[Arch], workloads: list[Workload]) -> list[Point]:
     """The points, with a progress bar on a terminal."""
-    from rich.console import Console
     from rich.progress import Progress
 
+    from accel_sim.cli import report
     from accel_sim.study.run import designs, run_study
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+    with Progress(console=report.console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("", total=len(designs(machines)) * len(workloads))
         return run_study(
             machines, workloads, lambda what: progress.update(bar, description=what, advance=1, refresh=True)
@@ -71,12 +70,10 @@ def _run(machines: list[Arch], workloads: list[Workload]) -> list[Point]:
 
 def _print_points(points: list[Point], workload: str) -> None:
     """One row a design, and whether another one beats it."""
-    from rich.console import Console
-    from rich.table import Table
-
+    from accel_sim.cli import report
     from accel_sim.study.pareto import ENERGY_AND_AREA, TRADE_OFF, front
 
-    table = Table(title=f"Designs on {workload}", title_justify="left")
+    table = report.table_of(f"Designs on {workload}")
     table.add_column("design", no_wrap=True)
     for column in ("speed-up", "by time", "equal area", "area mm²", "overhead", "energy mJ", "of dense"):
         table.add_column(column, justify="right")
@@ -98,9 +95,7 @@ def _print_points(points: list[Point], workload: str) -> None:
             "yes" if frugal else "dominated",
             point.bottleneck,
         )
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
-    console.print(table)
-    console.print(
-        "front: no design beats it in speed-up at equal area, area and quality together; energy/area: in those two",
-        markup=False,
+    table.caption = (
+        "front: no design beats it in speed-up at equal area, area and quality together; energy/area: in those two"
     )
+    report.console().print(table)

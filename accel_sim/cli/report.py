@@ -12,6 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from accel_sim import cost
+from accel_sim.arch import Arch
 from accel_sim.simulation import Result
 from accel_sim.simulation.result import LayerResult, QualityLoss
 from accel_sim.timing import CAUSES
@@ -23,44 +25,55 @@ _PICOJOULES = {"µJ": 1e6, "mJ": 1e9}
 _LOSS_KINDS = {"output": "‖XW − X̂W‖² / ‖XW‖²", "input": "‖X − X̂‖² / ‖X‖²"}
 
 
-def _console(stderr: bool = False) -> Console:
+def console(stderr: bool = False) -> Console:
+    """The terminal's width, or one that fits every table where the output is piped."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _PIPED_WIDTH)
 
 
 def note(message: str) -> None:
     """Say on stderr what was chosen for the user."""
-    _console(stderr=True).print(f"note: {message}", markup=False, soft_wrap=True)
+    console(stderr=True).print(f"note: {message}", markup=False, soft_wrap=True)
 
 
 def print_written(paths: list[Path]) -> None:
     for path in paths:
-        _console().print(f"wrote {path}", markup=False, soft_wrap=True)
+        console().print(f"wrote {path}", markup=False, soft_wrap=True)
 
 
 def print_result(result: Result, all_layers: bool = False) -> None:
     """One machine: a row a layer (or a kind of layer), totals last, then where the time, energy and area went."""
-    console = _console()
-    console.print(_layer_table(result, all_layers, console.width))
+    screen = console()
+    screen.print(_layer_table(result, all_layers, screen.width))
     speedups = f"{result.speedup:.3f}× by cycles, {result.speedup_time:.3f}× by time"
-    console.print(f"speed-up over dense: {speedups}, {result.speedup_iso_area:.3f}× at equal area")
-    console.print(
+    screen.print(f"speed-up over dense: {speedups}, {result.speedup_iso_area:.3f}× at equal area")
+    screen.print(
         f"clock {result.clock_hz / 1e6:.0f} MHz (dense {result.dense_clock_hz / 1e6:.0f}), critical path"
         f" {result.critical_path_ns:.2f} ns; time {result.time_s * 1e3:.4g} ms;"
         f" energy-delay product {result.edp / result.dense_edp:.3f} of dense;"
         f" {result.performance_per_mm2:.1f} GOPS/mm² (dense {result.dense_performance_per_mm2:.1f})"
     )
-    console.print(_shares("cycles", {cause: result.breakdown[cause] for cause in CAUSES}, result.cycles))
+    screen.print(_shares("cycles", {cause: result.breakdown[cause] for cause in CAUSES}, result.cycles))
     energies = {name: energy for name, energy in result.energy_pj.items() if name != "total"}
     unit = _energy_unit(result)
     pair = [energy / _PICOJOULES[unit] for energy in (result.energy_pj["total"], result.dense_energy_pj)]
     total = f"energy {pair[0]:,.2f} {unit} (dense {pair[1]:,.2f})"
-    console.print(_shares(total, energies, result.energy_pj["total"]))
+    screen.print(_shares(total, energies, result.energy_pj["total"]))
     area = f"area {result.area.total_um2 / 1e6:.4g} mm² (dense {result.dense_area_um2 / 1e6:.4g},"
     area += f" {result.area.overhead:+.1%}; array alone {result.area.overhead_array:+.1%})"
-    console.print(_shares(area, result.area.components, result.area.total_um2))
-    console.print(f"assumed: {result.assumptions}", markup=False)
-    console.print(f"limit: {limit(result)}\n", markup=False)
+    screen.print(_shares(area, result.area.components, result.area.total_um2))
+    screen.print(f"assumed: {result.assumptions}", markup=False)
+    screen.print(f"limit: {limit(result)}\n", markup=False)
+
+
+def print_sources(arch: Arch) -> None:
+    """Every figure that area, clock and energy of a machine rest on, with where it comes from."""
+    table = table_of(f"What the figures of {arch.name} rest on")
+    for column in ("quantity", "value", "unit", "status", "source"):
+        table.add_column(column, justify="right" if column == "value" else "left", overflow="fold")
+    for row in cost.sources(arch):
+        table.add_row(row.quantity, f"{row.value:.6g}", row.unit, row.status, row.source)
+    console().print(table)
 
 
 def limit(result: Result) -> str:
@@ -75,7 +88,7 @@ def limit(result: Result) -> str:
 
 def print_comparison(results: list[Result]) -> None:
     """Several machines side by side."""
-    table = _table(f"{results[0].trace}: machines side by side; quality loss of the {results[0].quality_loss.kind}")
+    table = table_of(f"{results[0].trace}: machines side by side; quality loss of the {results[0].quality_loss.kind}")
     table.add_column("arch")
     table.add_column("pattern")
     unit = _energy_unit(results[0])
@@ -98,11 +111,11 @@ def print_comparison(results: list[Result]) -> None:
             _loss(result.quality_loss),
             result.bottleneck,
         )
-    _console().print(table)
+    console().print(table)
 
 
 def _layer_table(result: Result, all_layers: bool, width: int) -> Table:
-    table = _table(f"{result.arch} ({result.pattern}) on {result.source}")
+    table = table_of(f"{result.arch} ({result.pattern}) on {result.source}")
     table.caption = f"shape: tokens × features × outputs; quality loss: {_LOSS_KINDS[result.quality_loss.kind]}"
     table.show_footer = True
     total, unit = result.energy_pj["total"], _energy_unit(result)
@@ -128,7 +141,8 @@ def _layer_table(result: Result, all_layers: bool, width: int) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
+def table_of(title: str) -> Table:
+    """An empty table in the one style of all reports."""
     return Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
 
 

@@ -22,6 +22,7 @@ def simulate(
     set_: Annotated[list[str], typer.Option("--set", help="Override a key, such as array.rows=64; repeatable.")] = [],  # noqa: B006
     engine: Annotated[Literal["compiled", "event"], typer.Option(help="Numba recurrence or SimPy.")] = "compiled",
     all_layers: Annotated[bool, typer.Option("--all-layers", help="A table row for every single layer.")] = False,
+    sources: Annotated[bool, typer.Option("--sources", help="Print the source of every figure used.")] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the result (a list for several --arch).")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one row a layer.")] = None,
     timeline: Annotated[Path | None, typer.Option(help="Write the stages for chrome://tracing or Perfetto.")] = None,
@@ -46,6 +47,9 @@ def simulate(
     results = [run(machine, work, statistics) for machine in machines]
     for result in results:
         report.print_result(result, all_layers)
+    if sources:
+        for machine in machines:
+            report.print_sources(machine.arch)
     if len(results) > 1:
         report.print_comparison(results)
     if json_:

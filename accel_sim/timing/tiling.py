@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -121,23 +123,23 @@ def tilings(gemm: Gemm, arch: Arch, pattern: Pattern | None) -> list[Tiling]:
     if largest_block == 0:
         missing = 2 * tile_bytes - arch.sram.output_bytes
         raise AccelSimError(f"arch {arch.name}, layer {gemm.name}: sram.output_bytes is {missing} bytes too small")
-    steps = -(-gemm.features // chunk_step(arch, pattern))
-    found = list(_holding("weights", operands["weights"], operands["activations"], largest_block, steps))
-    found += _holding("activations", operands["activations"], operands["weights"], largest_block, steps)
-    return found or [_holding_nothing(gemm, arch, operands, steps)]
+    step = Fraction(chunk_step(arch, pattern), gemm.features)
+    found = list(_holding("weights", operands["weights"], operands["activations"], largest_block, step))
+    found += _holding("activations", operands["activations"], operands["weights"], largest_block, step)
+    return found or [_holding_nothing(gemm, arch, operands, step)]
 
 
-def _holding(held: str, block: _Operand, stream: _Operand, largest_block: int, steps: int) -> Iterator[Tiling]:
+def _holding(held: str, block: _Operand, stream: _Operand, largest_block: int, step: Fraction) -> Iterator[Tiling]:
     double = min(block.panels_that_fit(halves=2), largest_block)
     single = min(block.panels_that_fit(), largest_block)
     sizes = {1 << power for power in range(double.bit_length())} | {double, single}
     for size in sorted(sizes - {0}):
         replacement = "never" if size == block.panels else "double" if size <= double else "single"
-        for streaming, chunks in _streaming(stream, size, steps):
+        for streaming, chunks in _streaming(stream, size, step):
             yield Tiling(held, size, replacement, streaming, chunks)
 
 
-def _streaming(stream: _Operand, block_panels: int, steps: int) -> Iterator[tuple[str, int]]:
+def _streaming(stream: _Operand, block_panels: int, step: Fraction) -> Iterator[tuple[str, int]]:
     if stream.panels_that_fit() == stream.panels:
         yield "resident", 1
     elif stream.panels_that_fit(halves=2):
@@ -145,24 +147,28 @@ def _streaming(stream: _Operand, block_panels: int, steps: int) -> Iterator[tupl
     else:
         if stream.panels_that_fit():
             yield "single", 1
-        chunks = _chunks(stream, steps)
+        chunks = _chunks(stream, step)
         if block_panels == 1 and chunks:
             yield "chunks", chunks
 
 
-def _chunks(operand: _Operand, steps: int) -> int:
-    """Fewest equal chunks of a panel that go through two halves of the buffer; 0 when even one step is too large."""
-    fitting_steps = operand.capacity * steps // (2 * operand.panel_bytes)
-    return -(-steps // fitting_steps) if fitting_steps else 0
+def _chunks(operand: _Operand, step: Fraction) -> int:
+    """Fewest chunks of a panel, each a whole number of steps, that go through two halves of the buffer.
+
+    `step` is the part of a panel's features that the array consumes in a cycle. 0 when even one step is too large.
+    """
+    steps_that_fit = int(operand.capacity / (2 * operand.panel_bytes * step))
+    return ceil(ceil(1 / step) / steps_that_fit) if steps_that_fit else 0
 
 
-def _holding_nothing(gemm: Gemm, arch: Arch, operands: dict[str, _Operand], steps: int) -> Tiling:
-    chunks = {name: _chunks(operand, steps) for name, operand in operands.items()}
+def _holding_nothing(gemm: Gemm, arch: Arch, operands: dict[str, _Operand], step: Fraction) -> Tiling:
+    chunks = {name: _chunks(operand, step) for name, operand in operands.items()}
     for name, operand in operands.items():
         if not chunks[name]:
-            missing = -(-2 * operand.panel_bytes // steps) - operand.capacity
+            missing = ceil(2 * operand.panel_bytes * min(step, 1)) - operand.capacity
             key = f"sram.{name.removesuffix('s')}_bytes"
-            raise AccelSimError(f"arch {arch.name}, layer {gemm.name}: {key} is {missing} bytes too small for one step")
+            where = f"arch {arch.name}, layer {gemm.name}"
+            raise AccelSimError(f"{where}: {key} is {missing} bytes too small for what the array takes in a cycle")
     return Tiling("weights", 1, "chunks", "chunks", max(chunks.values()))
 
 
