@@ -32,7 +32,7 @@ def module_outputs(model: transformers.PreTrainedModel, kinds: tuple[type, ...])
     inside = f"{decoder_blocks(model).path}."
     handles = [
         module.register_forward_hook(
-            lambda _, __, y, name=name: outputs.update({name: y.detach().reshape(-1, y.shape[-1]).numpy()})
+            lambda _, __, y, name=name: outputs.update({name: y.detach().reshape(-1, y.shape[-1]).numpy().copy()})
         )
         for name, module in model.named_modules()
         if type(module) in kinds and name.startswith(inside)
@@ -192,6 +192,29 @@ def test_the_lm_head_is_captured_when_asked(tmp_path):
     site = trace.sites[-1]
     assert (site.name, site.layer) == ("lm_head", None)
     assert trace.weight("lm_head").codes.shape == (model.config.hidden_size, model.config.vocab_size)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_a_tensor_that_the_model_changes_afterwards_is_stored_as_it_was(tmp_path, dtype):
+    _, before = captured("llama", tmp_path / "before", dtype=dtype)
+    loaded = loaded_model("llama")
+    for layer in loaded.model.model.layers:
+        layer.mlp.down_proj.register_forward_hook(lambda _, args, output: (args[0].zero_(), output)[1])
+    record(loaded, prompts(1, len(PROMPT)), options(tmp_path / "t", dtype=dtype))
+    trace = Trace.open(tmp_path / "t")
+    for site in before.sites:
+        np.testing.assert_array_equal(trace.values(site.name), before.values(site.name))
+
+
+def test_a_tensor_changed_between_two_projections_makes_two_sites(tmp_path):
+    """The same memory is not the same activation."""
+    loaded = loaded_model("llama")
+    for layer in loaded.model.model.layers:
+        layer.mlp.gate_proj.register_forward_hook(lambda _, args, output: (args[0].mul_(2), output)[1])
+    record(loaded, prompts(1, len(PROMPT)), options(tmp_path / "t", dtype="float32", layers="0"))
+    trace = Trace.open(tmp_path / "t")
+    gate, up = (trace.values(f"layers.0.mlp.{name}_proj") for name in ("gate", "up"))
+    np.testing.assert_array_equal(2 * gate, up)
 
 
 def test_layers_and_sites_can_be_chosen(tmp_path):

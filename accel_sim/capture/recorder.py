@@ -154,7 +154,8 @@ def _encode(
     """Rows as they are stored, and their scales for INT8. Raises AccelSimError for what is not finite."""
     if dtype == "int8":
         return quantize_tokens(rows.float().cpu().numpy(), name, positions)
-    stored = rows.to(getattr(torch, dtype)).cpu()
+    # A copy: the model may go on to change the tensor in place before the block's rows are written.
+    stored = rows.to("cpu", getattr(torch, dtype), copy=True)
     wrong = ~torch.isfinite(stored)
     if wrong.any():
         row, feature = (int(i) for i in wrong.nonzero()[0])
