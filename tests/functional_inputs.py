@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from accel_sim.errors import AccelSimError
 from accel_sim.functional.backends import backend
 
 PATTERNS = ("1:1", "1:4", "2:4", "3:4", "4:4", "4:8", "7:16", "8:16", "1:32", "16:32", "31:64")
-untimed = settings(deadline=None)
-"""For properties: the first example of a kernel waits for its compiler."""
 OTHER_BACKENDS = ("numba", "torch", pytest.param("torch:cuda", marks=pytest.mark.gpu))
 
 

@@ -81,7 +81,7 @@ def machines(draw) -> Arch:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(machines())
 def test_components_add_up_and_none_is_negative(arch):
     area = cost.area(arch)
@@ -94,7 +94,7 @@ def test_components_add_up_and_none_is_negative(arch):
     assert min(energy.components_pj.values()) >= 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(machines(), st.sampled_from(["rows", "cols", "lanes"]))
 def test_more_array_never_shrinks_the_machine(arch, dimension):
     bigger = {**arch.array.model_dump(), dimension: 2 * getattr(arch.array, dimension)}
@@ -105,7 +105,7 @@ def test_more_array_never_shrinks_the_machine(arch, dimension):
     assert after.total_um2 > before.total_um2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(machines())
 def test_the_clock_keeps_its_target_and_its_critical_path(arch):
     delays = cost.delays(arch, arch.pattern())
@@ -116,7 +116,7 @@ def test_the_clock_keeps_its_target_and_its_critical_path(arch):
     assert delays.requantiser_latency_cycles >= 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(machines())
 def test_the_dense_counterpart_is_never_larger(arch):
     assert cost.area(arch).overhead(cost.area(arch.dense())) >= 0

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from functional_inputs import OTHER_BACKENDS, all_codes, patterns, require_backend, seeds, untimed
+from functional_inputs import OTHER_BACKENDS, all_codes, patterns, require_backend, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +13,6 @@ from accel_sim.pattern import ENCODINGS
 encodings = st.sampled_from(ENCODINGS)
 
 
-@untimed
 @given(all_codes, patterns(), encodings)
 def test_round_trip_keeps_what_was_selected(x, text, encoding):
     mask = select(x, text)
@@ -24,7 +23,6 @@ def test_round_trip_keeps_what_was_selected(x, text, encoding):
 
 
 @pytest.mark.parametrize("name", OTHER_BACKENDS)
-@untimed
 @given(x=all_codes, text=patterns(), encoding=encodings, seed=seeds)
 def test_backend_equals_reference(name, x, text, encoding, seed):
     mask = select(x, text)

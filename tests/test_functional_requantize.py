@@ -5,7 +5,7 @@ from math import floor, frexp
 
 import numpy as np
 import pytest
-from functional_inputs import OTHER_BACKENDS, require_backend, seeds, untimed
+from functional_inputs import OTHER_BACKENDS, require_backend, seeds
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -33,7 +33,6 @@ def requantize_by_fractions(acc: int, scale_x: float, scale_w: float, scale_y: f
     return min(away, 127) * (1 if exact >= 0 else -1)
 
 
-@untimed
 @given(int32, positive, positive, positive)
 @example(-(2**31), 1.0, 1.0, 1.0)
 @example(2**31 - 1, 1.0, 2.0**-32, 1.0)
@@ -47,7 +46,6 @@ def test_reference_is_the_definition(acc, scale_x, scale_w, scale_y):
     assert got.item() == requantize_by_fractions(acc, scale_x, scale_w, scale_y)
 
 
-@untimed
 @given(int32, st.floats(2.0**-20, 1, width=32), st.floats(2.0**-20, 1, width=32))
 def test_close_to_the_real_number(acc, scale_x, scale_w):
     real = min(max(Fraction(acc) * Fraction(scale_x) * Fraction(scale_w) / 40, -127), 127)
@@ -75,7 +73,6 @@ def random_outputs(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", OTHER_BACKENDS)
-@untimed
 @given(seed=seeds, scale_y=positive)
 def test_requantize_equals_reference(name, seed, scale_y):
     acc, scale_x, scale_w = random_outputs(seed)
@@ -83,7 +80,6 @@ def test_requantize_equals_reference(name, seed, scale_y):
     np.testing.assert_array_equal(got, requantize(acc, scale_x, scale_w, scale_y))
 
 
-@untimed
 @given(seeds, st.booleans())
 def test_dequantize_rounds_every_step(seed, with_bias):
     acc, scale_x, scale_w = random_outputs(seed)
@@ -95,7 +91,6 @@ def test_dequantize_rounds_every_step(seed, with_bias):
 
 
 @pytest.mark.parametrize("name", OTHER_BACKENDS)
-@untimed
 @given(seed=seeds, with_bias=st.booleans())
 def test_dequantize_equals_reference_without_fused_multiply_add(name, seed, with_bias):
     acc, scale_x, scale_w = random_outputs(seed)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from functional_inputs import OTHER_BACKENDS, all_codes, factors_for, patterns, require_backend, seeds, untimed
+from functional_inputs import OTHER_BACKENDS, all_codes, factors_for, patterns, require_backend, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +21,6 @@ def select_by_sorting(x: np.ndarray, pattern: Pattern, factors: np.ndarray | Non
     return mask
 
 
-@untimed
 @given(all_codes, patterns(), seeds)
 def test_reference_is_the_definition(x, text, seed):
     factors = factors_for(x.shape[1], seed)
@@ -29,7 +28,6 @@ def test_reference_is_the_definition(x, text, seed):
 
 
 @pytest.mark.parametrize("name", OTHER_BACKENDS)
-@untimed
 @given(x=all_codes, text=patterns(), seed=seeds)
 def test_backend_equals_reference(name, x, text, seed):
     factors = factors_for(x.shape[1], seed)
@@ -63,7 +61,6 @@ def test_factors_weigh_the_score():
     assert select(x, "2:4", factors=factors).tolist() == [[False, False, True, True]]
 
 
-@untimed
 @given(st.lists(st.floats(0, 1e30), min_size=1, max_size=20))
 def test_hardware_factors_use_the_whole_range(factors):
     made = hardware_factors(factors)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from functional_inputs import all_codes, codes, factors_for, patterns, seeds, untimed
+from functional_inputs import all_codes, codes, factors_for, patterns, seeds
 from hypothesis import given
 
 from accel_sim import AccelSimError
@@ -13,7 +13,6 @@ def scales_for(tokens: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(0.001, 2, tokens).astype(np.float32)
 
 
-@untimed
 @given(all_codes, patterns(), seeds)
 def test_sums_are_those_of_the_mask(x, text, seed):
     scales, factors = scales_for(x.shape[0], seed), factors_for(x.shape[1], seed)
@@ -27,7 +26,6 @@ def test_sums_are_those_of_the_mask(x, text, seed):
     assert got.elements == x.size
 
 
-@untimed
 @given(all_codes, patterns(), seeds)
 def test_output_loss_is_that_of_the_products(x, text, seed):
     scales, factors = scales_for(x.shape[0], seed), factors_for(x.shape[1], seed)

@@ -150,7 +150,7 @@ def machine(settings_: dict):
     return load_arch("dense", [f"{key}={value}" for key, value in settings_.items()])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes, sizes, sizes, arrays)
 def test_engines_agree_and_breakdowns_add_up_on_any_machine(tokens, features, outputs, settings_):
     arch, gemm = machine(settings_), product(tokens, features, outputs)
@@ -166,7 +166,7 @@ def test_engines_agree_and_breakdowns_add_up_on_any_machine(tokens, features, ou
     assert timing.cycles >= tokens * outputs * kept / (arch.array.rows * arch.array.cols * arch.array.lanes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes, sizes, sizes, arrays)
 def test_every_tiling_does_all_the_work_and_stays_in_its_buffers(tokens, features, outputs, settings_):
     arch, gemm = machine(settings_), product(tokens, features, outputs)
@@ -192,7 +192,7 @@ def test_every_tiling_does_all_the_work_and_stays_in_its_buffers(tokens, feature
             assert block <= capacity
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes, sizes, sizes, arrays, st.sampled_from([2, 3.3, 10]))
 def test_more_bandwidth_is_never_slower_at_the_same_tiling(tokens, features, outputs, settings_, factor):
     arch, gemm = machine(settings_), product(tokens, features, outputs)
