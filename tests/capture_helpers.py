@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import transformers
 
-from accel_sim.capture.load import LoadedModel
+from accel_sim.capture.load import LoadedModel, run_experts_one_by_one
 from accel_sim.capture.options import CaptureOptions
 from accel_sim.capture.text import Prompt
 from accel_sim.trace.format import TextCut
@@ -75,7 +75,7 @@ def tiny_model(name: str, **changes: Any) -> transformers.PreTrainedModel:
 
 def loaded_model(name: str, **changes: Any) -> LoadedModel:
     model = tiny_model(name, **changes)
-    model.set_experts_implementation("eager")
+    run_experts_one_by_one(model)
     return LoadedModel(model, _Tokenizer(), name, None)
 
 

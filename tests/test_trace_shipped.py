@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from accel_sim import shipped
-from accel_sim.trace import Trace
+from accel_sim.trace import Coverage, Manifest, Projection, Site, Trace
+from accel_sim.trace.format import ModelInfo, StoredFile, TextCut, TokenizerInfo
 
+PAGE = Path(__file__).parents[1] / "docs/traces.md"
 FOLDER = shipped.folder("traces") / "smollm2-135m"
 
 
@@ -43,3 +48,17 @@ def test_every_row_reaches_full_scale_in_order_of_position(trace):
         assert (np.abs(trace.codes(site.name).astype(int)).max(axis=1) == 127).all()
         assert trace.positions(site.name).tolist() == list(range(96))
         assert not trace.sequences(site.name).any() and (trace.scales(site.name) > 0).all()
+
+
+def test_the_page_on_traces_names_every_field():
+    page = PAGE.read_text(encoding="utf-8")
+    for model in (Manifest, ModelInfo, TokenizerInfo, TextCut, Coverage, StoredFile, Site, Projection):
+        missing = [name for name in model.model_fields if not re.search(rf"`(\w+\.)?{name}(`|\[\]`|\.)", page)]
+        assert not missing, (model.__name__, missing)
+
+
+def test_the_pages_example_runs(capsys, monkeypatch):
+    monkeypatch.chdir(PAGE.parents[1])
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(example, str(PAGE), "exec"), {})
+    assert "layers.0.self_attn.q_proj+k_proj+v_proj (96, 576)" in capsys.readouterr().out

@@ -46,7 +46,7 @@ def load_model(options: CaptureOptions, on_status: Callable[[str], None] = lambd
         Exception
     ) as error:  # transformers raises OSError, ValueError, KeyError, ImportError … for one cause: no model
         raise AccelSimError(f"model {name}: cannot be loaded: {type(error).__name__}: {error}") from error
-    _one_product_an_expert(model)
+    run_experts_one_by_one(model)
     device = choose_device(options.device)
     digest = file_sha256(Path(where) / gguf) if gguf else None
     return LoadedModel(model.to(device).eval(), tokenizer, name, digest)
@@ -64,7 +64,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _one_product_an_expert(model: transformers.PreTrainedModel) -> None:
+def run_experts_one_by_one(model: transformers.PreTrainedModel) -> None:
     """Stacked experts can run as one fused kernel that hides who gets which tokens; ask for the plain loop."""
     if hasattr(model, "set_experts_implementation"):
         model.set_experts_implementation("eager")
