@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ def load_model(options: CaptureOptions, on_status: Callable[[str], None] = lambd
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # retries; the error itself is reported below
     where, gguf, name = _locate(options.model, on_status)
     arguments: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
     if Path(where).is_dir():
