@@ -83,7 +83,8 @@ def limit(result: Result) -> str:
     counts = Counter(layer.bottleneck for layer in result.layers)
     by_layer = ", ".join(f"{count} by {cause}" for cause, count in counts.most_common())
     share = f"{cycles / result.cycles:.0%} of the cycles"
-    return f"{result.arch} is limited by {result.bottleneck} ({share}); of its {len(result.layers)} layers, {by_layer}"
+    layers = f"; of its {len(result.layers)} layers, {by_layer}" if len(result.layers) > 1 else ""
+    return f"{result.arch} is limited by {result.bottleneck} ({share}){layers}"
 
 
 def print_comparison(results: list[Result]) -> None:
