@@ -59,6 +59,9 @@ def print_result(result: Result, all_layers: bool = False) -> None:
     pair = [energy / _PICOJOULES[unit] for energy in (result.energy_pj["total"], result.dense_energy_pj)]
     total = f"energy {pair[0]:,.2f} {unit} (dense {pair[1]:,.2f})"
     screen.print(_shares(total, energies, result.energy_pj["total"]))
+    if result.energy_pj["wires"]:
+        ends = [end / result.energy_pj["wires"] for end in result.wires_band_pj]
+        screen.print(f"wires are a first-order estimate, {ends[0]:.2f} to {ends[1]:.2f} times what stands here")
     area = f"area {result.area.total_um2 / 1e6:.4g} mm² (dense {result.dense_area_um2 / 1e6:.4g},"
     area += f" {result.area.overhead:+.1%}; array alone {result.area.overhead_array:+.1%})"
     screen.print(_shares(area, result.area.components, result.area.total_um2))

@@ -96,6 +96,8 @@ class Result(Part):
     dense_area_um2: float
     energy_pj: dict[str, float]
     """`total`, and its components, which add up to it."""
+    wires_band_pj: tuple[float, float]
+    """The component `wires` at the lower and at the upper end of the published energies per bit and mm."""
     dense_energy_pj: float
     edp: float
     """Energy-delay product, in joule-seconds."""
