@@ -11,7 +11,7 @@ from accel_sim.arch import load_arch
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 from accel_sim.timing import CAUSES, Latencies, bottleneck, time_layer
-from accel_sim.timing.layer import cycles_with_faster_array, plan
+from accel_sim.timing.layer import cycles_with_more_columns, plan
 from accel_sim.timing.tiling import cut, formats, tilings
 from accel_sim.workload import Gemm
 
@@ -85,6 +85,15 @@ def test_a_narrow_activation_port_is_charged_to_sram():
 def test_too_few_requantisers_are_named():
     timing = timed("8x16", product(512, 128, 1024), [*GENEROUS, "array.requantisers=4"])
     assert bottleneck(timing.breakdown) == "requantise"
+
+
+def test_requantisers_take_no_accumulator_for_nothing():
+    # 64 tiles of one cycle, four to an item; each has 1024 accumulators for 64 requantisers, 16 cycles. The first of
+    # them waits for 20 bytes of 128 tokens and 64 outputs (1 cycle), memory (50), its own cycle and latency (1 + 2);
+    # behind the last one come 2 more and a store of a cycle.
+    timing = timed("dense", product(1024, 16, 64), GENEROUS)
+    assert timing.plan.tiling.block_panels == 4
+    assert timing.cycles == 64 * 16 + 1 + 50 + 1 + 2 + 2 + 1
 
 
 def test_too_few_selectors_are_named():
@@ -164,6 +173,8 @@ def test_engines_agree_and_breakdowns_add_up_on_any_machine(tokens, features, ou
     pattern = arch.pattern()
     kept = features if pattern is None else features // pattern.m * pattern.n
     assert timing.cycles >= tokens * outputs * kept / (arch.array.rows * arch.array.cols * arch.array.lanes)
+    assert timing.cycles >= tokens * outputs // arch.array.requantisers
+    assert timing.cycles >= timing.plan.traffic.read.sum() / arch.dram.bytes_per_cycle
 
 
 @settings(max_examples=60)
@@ -225,15 +236,28 @@ def test_products_too_large_to_hold_are_refused_before_anything_runs():
         product(1, 200_000, 16)
 
 
-def test_a_faster_array_shortens_compute_alone():
+def test_more_columns_shorten_compute_alone():
     gemm = product(512, 4096, 4096)
     arch = load_arch("dense", GENEROUS)
     timing = time_layer(gemm, arch, None, LATENCIES)
-    assert cycles_with_faster_array(timing, 1) == timing.cycles
+    assert cycles_with_more_columns(timing, arch, 1) == timing.cycles
     compute = timing.breakdown["ideal_compute"]
-    assert cycles_with_faster_array(timing, 1.25) == pytest.approx(timing.cycles - compute * (1 - 1 / 1.25), rel=0.01)
+    faster = cycles_with_more_columns(timing, arch, 1.25)
+    assert faster == pytest.approx(timing.cycles - compute * (1 - 1 / 1.25), rel=0.01)
     starved = timed("dense", product(1, 4096, 4096))
-    assert cycles_with_faster_array(starved, 1.25) == pytest.approx(starved.cycles, rel=0.002)
+    assert cycles_with_more_columns(starved, load_arch("dense"), 1.25) == pytest.approx(starved.cycles, rel=0.002)
+
+
+@pytest.mark.parametrize("drain", ["overlapped", "serial"])
+def test_more_columns_do_not_bring_more_requantisers(drain):
+    # 1024 tiles of 4 cycles, each with 1024 accumulators for 64 requantisers: 16 cycles.
+    arch = load_arch("dense", [*GENEROUS, f"array.drain={drain}"])
+    timing = time_layer(product(1024, 64, 1024), arch, None, LATENCIES)
+    saved = timing.cycles - cycles_with_more_columns(timing, arch, 1.25)
+    if drain == "overlapped":
+        assert saved < 16, "all of the array's time hides behind the requantisers"
+    else:
+        assert saved == pytest.approx(1024 * 4 * (1 - 1 / 1.25), rel=0.01), "the drains take as long as before"
 
 
 def test_ties_for_the_bottleneck_go_to_the_array():

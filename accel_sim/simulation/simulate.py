@@ -20,7 +20,7 @@ from accel_sim.timing import (
     count_activity,
     time_layer,
 )
-from accel_sim.timing.layer import cycles_with_faster_array
+from accel_sim.timing.layer import cycles_with_more_columns
 from accel_sim.workload import Gemm, Workload
 
 
@@ -152,6 +152,7 @@ def _compose(
         ),
         dense_area_um2=dense.area.total_um2,
         energy_pj={"total": energy_pj, **energies},
+        wires_band_pj=tuple(sum(layer.energy.wires_band_pj[end] for layer in layers) for end in (0, 1)),
         dense_energy_pj=dense_energy_pj,
         edp=energy_pj * 1e-12 * time_s,
         dense_edp=dense_energy_pj * 1e-12 * dense_time_s,
@@ -170,7 +171,7 @@ def _iso_area_dense_cycles(machine: Machine, dense: Machine, layers: list[_Layer
     """Cycles of a dense array enlarged to the sparse machine's total area, its memory system unchanged."""
     factor = 1 + (machine.area.total_um2 - dense.area.total_um2) / dense.area.array_um2
     timings = {layer.gemm.shape: layer.dense_timing for layer in layers}
-    enlarged = {shape: cycles_with_faster_array(timing, factor) for shape, timing in timings.items()}
+    enlarged = {shape: cycles_with_more_columns(timing, dense.arch, factor) for shape, timing in timings.items()}
     return sum(enlarged[layer.gemm.shape] * layer.gemm.repeat for layer in layers)
 
 

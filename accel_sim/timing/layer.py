@@ -14,7 +14,15 @@ from accel_sim.pattern import Pattern
 from accel_sim.timing import compiled, event
 from accel_sim.timing.critical_path import critical_path
 from accel_sim.timing.pipeline import COMPUTE, LOAD, REQUANTISE, SELECT, STORE, Pipeline, Schedule
-from accel_sim.timing.stages import ComputeTime, Latencies, Traffic, compute_time, pipeline, traffic
+from accel_sim.timing.stages import (
+    ComputeTime,
+    Latencies,
+    Traffic,
+    compute_time,
+    enlarged_compute_time,
+    pipeline,
+    traffic,
+)
 from accel_sim.timing.tiling import Items, Tiling, cut, formats, item_count, tilings
 from accel_sim.workload import Gemm
 
@@ -108,12 +116,12 @@ def time_layer(
     return LayerTiming(chosen, schedule, schedule.makespan, _breakdown(chosen, schedule, arch, pattern))
 
 
-def cycles_with_faster_array(timing: LayerTiming, factor: float) -> float:
-    """Cycles of the same schedule with every compute time divided by `factor` (a fractionally larger array)."""
+def cycles_with_more_columns(timing: LayerTiming, arch: Arch, factor: float) -> float:
+    """Cycles of the same schedule on `arch` with `factor` times the columns (a fraction): only the array is faster."""
     scale = 4096  # fixed point, so that the integer recurrence keeps fractions of a cycle
-    original = timing.plan.pipeline
+    chosen, original = timing.plan, timing.plan.pipeline
     durations = original.durations * scale
-    durations[:, COMPUTE] = np.ceil(durations[:, COMPUTE] / factor)
+    durations[:, COMPUTE] = np.ceil(enlarged_compute_time(chosen.compute, chosen.items, arch, factor) * scale)
     scaled = Pipeline(durations, original.latencies * scale, original.exclusive)
     return compiled.run(scaled).makespan / scale
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from accel_sim.arch.derived import (
     activation_bits_per_row_cycle,
@@ -76,9 +78,32 @@ def compute_time(items: Items, arch: Arch, pattern: Pattern | None) -> ComputeTi
         array=tile * items.array_tiles,
         weight_port=np.where(weights_are_slower, waiting, 0),
         sram=np.where(weights_are_slower, 0, waiting),
-        requantise=none if serial else (items.array_tiles - 1) * np.maximum(drain - slowest, 0),
+        requantise=none if serial else _waits_for_requantisers(items, drain, slowest),
         drain=items.array_tiles * drain if serial else none,
     )
+
+
+def _waits_for_requantisers(items: Items, drain: Integers, tile: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Cycles until the second accumulators are free, where emptying them takes longer than the next tile.
+
+    Every tile waits for the one before it, and the first tile of an item for the last one of the item before, as if it
+    followed at once (at most one drain too long where it does not). Items of one tile wait in the requantise stage.
+    """
+    before = np.concatenate([[0], drain[:-1]])
+    first = np.where(items.array_tiles > 1, np.maximum(before - tile, 0), 0)
+    return first + (items.array_tiles - 1) * np.maximum(drain - tile, 0)
+
+
+def enlarged_compute_time(compute: ComputeTime, items: Items, arch: Arch, factor: float) -> npt.NDArray[np.float64]:
+    """Cycles by item on an array with `factor` times the columns (a fraction), its requantisers unchanged.
+
+    A wider tile is fed as fast and does `factor` times the work, but has as many more accumulators to requantise.
+    """
+    fed = (compute.array + compute.weight_port + compute.sram) / factor
+    if arch.array.drain == "serial":
+        return fed + compute.drain
+    drain = np.where(items.completes, requantise_cycles(items, arch), 0)
+    return fed + _waits_for_requantisers(items, drain, fed / items.array_tiles)
 
 
 def _slowed(tile: Integers, demand: int, supply: int) -> Integers:
