@@ -179,7 +179,7 @@ def test_a_damaged_header_is_an_error_even_without_verifying(tmp_path):
         (lambda m: m.update(schema_version=99), "schema_version is 99"),
         (lambda m: m["sites"][0].update(features=0), "sites.0.features"),
         (lambda m: m["files"].clear(), "is not among files"),
-        (lambda m: m["files"].update({"../x": {"bytes": 1, "sha256": ""}}), "leaves the trace's folder"),
+        (lambda m: m["files"].update({"../x": {"bytes": 1, "sha256": ""}}), "expected activations/NAME.safetensors"),
     ],
 )
 def test_a_wrong_manifest_names_the_field(tmp_path, change, says):

@@ -6,8 +6,9 @@ docs/traces.md describes every field for readers who do not use this package.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,7 +21,14 @@ UNFINISHED_NAME = "unfinished.json"
 
 StoredType = Literal["int8", "float16", "bfloat16", "float32"]
 STORED_TYPES: tuple[StoredType, ...] = ("int8", "float16", "bfloat16", "float32")
+TENSOR_TYPES: dict[StoredType, str] = {"int8": "I8", "float16": "F16", "bfloat16": "BF16", "float32": "F32"}
+"""What safetensors calls them."""
 Phase = Literal["prefill", "decode"]
+
+Size = Annotated[int, Field(gt=0, lt=2**31)]
+"""A dimension of a matrix."""
+Count = Annotated[int, Field(ge=0)]
+_FILE_NAME = re.compile(r"(activations|weights)/[^/\\\x00-\x1f\ud800-\udfff]+\.safetensors")
 
 
 class _Entry(BaseModel):
@@ -32,9 +40,9 @@ class Projection(_Entry):
 
     name: str
     """Module path in the model; a stacked expert has its index in it (`model.layers.0.mlp.experts.5.down_proj`)."""
-    features: int = Field(gt=0)
+    features: Size
     """K, the reduction dimension."""
-    outputs: int = Field(gt=0)
+    outputs: Size
     """F."""
     has_bias: bool = False
     """The model adds a bias after this product."""
@@ -53,22 +61,29 @@ class Projection(_Entry):
 class Site(_Entry):
     """One captured activation matrix: what one linear projection reads, or several that are fed by the same tensor."""
 
-    name: str
+    name: str = Field(pattern=r"^[^\x00-\x1f]+$")
     """Unique in the trace."""
-    layer: int | None = None
+    layer: Count | None = None
     """Index of the decoder block; null for the LM head."""
-    features: int = Field(gt=0)
+    features: Size
     """K."""
-    tokens: int = Field(ge=0)
+    tokens: int = Field(ge=0, lt=2**31)
     """T, the rows. An expert has those of the tokens that were routed to it."""
     dtype: StoredType = "int8"
     """How the activations are stored."""
-    expert: int | None = None
+    expert: Count | None = None
     """Index of the expert in its block, for stacked experts."""
     projections: tuple[Projection, ...]
     """All of them read this matrix."""
     file: str | None = None
     """Path of the safetensors file, relative to the trace's folder."""
+
+    @model_validator(mode="after")
+    def _all_read_this_matrix(self) -> Site:
+        for each in self.projections:
+            if each.features != self.features:
+                raise ValueError(f"{each.name} reads {each.features} features, the site has {self.features}")
+        return self
 
 
 class ModelInfo(_Entry):
@@ -117,9 +132,9 @@ class TextCut(_Entry):
 class Coverage(_Entry):
     """Multiply-accumulates of the linear projections that were captured, of those the chosen layers compute."""
 
-    expected_macs: int
+    expected_macs: Count
     """Counted from the model's parameters and configuration."""
-    captured_macs: int
+    captured_macs: Count
     """Counted from the products that were seen."""
     missing: tuple[str, ...] = ()
     """Parameters whose products were not, or not all, seen."""
@@ -133,7 +148,7 @@ class Coverage(_Entry):
 class StoredFile(_Entry):
     """One file of the trace."""
 
-    bytes: int
+    bytes: Count
     """Its size."""
     sha256: str
     """Its checksum."""
@@ -152,16 +167,16 @@ class Manifest(_Entry):
     """Of the prompts' token ids, int32 little-endian, one sequence after the other."""
     phase: Phase
     """prefill: rows are the prompt's tokens. decode: rows are generated tokens, one a step, with the KV cache."""
-    tokens_per_sequence: int
+    tokens_per_sequence: Count
     """Length of each prompt."""
-    sequences: int
-    new_tokens: int | None = None
+    sequences: Count
+    new_tokens: Count | None = None
     """Decode steps a sequence; null in prefill."""
     dtype: StoredType
     """How the activations are stored."""
-    layers: tuple[int, ...]
+    layers: tuple[Count, ...]
     """The decoder blocks that were captured."""
-    layers_in_model: int
+    layers_in_model: Count
     """Number of decoder blocks of the model."""
     coverage: Coverage
     sites: tuple[Site, ...]
@@ -178,7 +193,14 @@ class Manifest(_Entry):
         names = [site.name for site in self.sites]
         if not names or len(set(names)) < len(names):
             raise ValueError("sites must be there and have different names")
+        for name in self.files:
+            if not _FILE_NAME.fullmatch(name):
+                raise ValueError(f"files: {name!r}: expected activations/NAME.safetensors or weights/NAME.safetensors")
+        if len({site.file for site in self.sites}) < len(self.sites):
+            raise ValueError("each site must have a file of its own")
         for site in self.sites:
+            if not site.projections:
+                raise ValueError(f"site {site.name}: has no projections")
             for file in (site.file, *(each.weight_file for each in site.projections if each.has_weight)):
                 if file not in self.files:
                     raise ValueError(f"site {site.name}: {file!r} is not among files")
@@ -198,7 +220,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise AccelSimError(f"{folder}: not a trace ({what})")
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AccelSimError(f"{path}: cannot be read as JSON: {error}") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
@@ -208,4 +230,4 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise AccelSimError(f"{path}: {where}: {first['msg']}") from None
+        raise AccelSimError(f"{path}: {where + ': ' if where else ''}{first['msg']}") from None

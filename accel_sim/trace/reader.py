@@ -11,7 +11,7 @@ import numpy as np
 
 from accel_sim.errors import AccelSimError
 from accel_sim.quantize.int8 import quantize_tokens
-from accel_sim.trace.format import MANIFEST_NAME, Manifest, Site, StoredFile, read_manifest
+from accel_sim.trace.format import MANIFEST_NAME, TENSOR_TYPES, Manifest, Projection, Site, StoredFile, read_manifest
 from accel_sim.trace.tensorfile import TensorEntry, map_tensor, read_header, read_tensor, widen
 
 
@@ -73,14 +73,14 @@ class Trace:
         """INT8 codes [T, K], read-only: a memory map, or quantised per token here when the trace holds floats."""
         site = self.site(site_name)
         if site.dtype == "int8":
-            return map_tensor(*self._locate(site, "codes"))
+            return map_tensor(*self._locate(site.file, "codes", "I8", (site.tokens, site.features)))
         return quantize_tokens(self.values(site_name), site_name)[0]
 
     def scales(self, site_name: str) -> np.ndarray:
         """float32 [T]: value = code · scale of its token."""
         site = self.site(site_name)
         if site.dtype == "int8":
-            return read_tensor(*self._locate(site, "scales"))
+            return self._scales(site.file, "scales", site.tokens)
         return quantize_tokens(self.values(site_name), site_name)[1]
 
     def values(self, site_name: str) -> np.ndarray:
@@ -88,32 +88,30 @@ class Trace:
         site = self.site(site_name)
         if site.dtype == "int8":
             return self.codes(site_name).astype(np.float32) * self.scales(site_name)[:, None]
-        path, entry = self._locate(site, "values")
+        stored = TENSOR_TYPES[site.dtype]
+        path, entry = self._locate(site.file, "values", stored, (site.tokens, site.features))
         return widen(map_tensor(path, entry), entry.dtype)
 
     def positions(self, site_name: str) -> np.ndarray:
         """int32 [T]: each row's position in its sequence, from 0."""
-        return read_tensor(*self._locate(self.site(site_name), "positions"))
+        return self._of_rows(site_name, "positions")
 
     def sequences(self, site_name: str) -> np.ndarray:
         """int32 [T]: which sequence each row belongs to, from 0."""
-        return read_tensor(*self._locate(self.site(site_name), "sequences"))
+        return self._of_rows(site_name, "sequences")
 
     def weight(self, projection_name: str) -> Weight:
-        """The INT8 weight of a projection. Raises AccelSimError when the trace holds none."""
-        file = self._weight_files.get(projection_name, "")
-        if not file:
-            known = "holds no weight of it" if file is None else "has no such projection"
+        """The INT8 weight of a projection. Raises AccelSimError when the trace holds none, or a damaged one."""
+        about = self._projections.get(projection_name)
+        if about is None or not about.has_weight:
+            known = "holds no weight of it" if about else "has no such projection"
             raise AccelSimError(f"{self.path}: {projection_name}: the trace {known} (capture with --weights)")
-        entries = self._header(file)
-        path = self.path / file
-        try:
-            codes, scales = entries[f"{projection_name}.codes"], entries[f"{projection_name}.scales"]
-        except KeyError as error:
-            raise AccelSimError(f"{path}: no tensor {error}") from None
-        bias = entries.get(f"{projection_name}.bias")
+        file, outputs = about.weight_file, about.outputs
+        bias = f"{projection_name}.bias"
         return Weight(
-            map_tensor(path, codes), read_tensor(path, scales), read_tensor(path, bias) if bias is not None else None
+            codes=map_tensor(*self._locate(file, f"{projection_name}.codes", "I8", (about.features, outputs))),
+            scales=self._scales(file, f"{projection_name}.scales", outputs),
+            bias=read_tensor(*self._locate(file, bias, "F32", (outputs,))) if about.has_bias else None,
         )
 
     @cached_property
@@ -121,18 +119,33 @@ class Trace:
         return {site.name: site for site in self.sites}
 
     @cached_property
-    def _weight_files(self) -> dict[str, str | None]:
-        return {projection.name: projection.weight_file for site in self.sites for projection in site.projections}
+    def _projections(self) -> dict[str, Projection]:
+        return {projection.name: projection for site in self.sites for projection in site.projections}
 
-    def _locate(self, site: Site, tensor: str) -> tuple[Path, TensorEntry]:
-        path = self.path / site.file
-        entries = self._header(site.file)
+    def _of_rows(self, site_name: str, tensor: str) -> np.ndarray:
+        site = self.site(site_name)
+        return read_tensor(*self._locate(site.file, tensor, "I32", (site.tokens,)))
+
+    def _scales(self, file: str, tensor: str, count: int) -> np.ndarray:
+        path, entry = self._locate(file, tensor, "F32", (count,))
+        scales = read_tensor(path, entry)
+        good = np.isfinite(scales) & (scales > 0)
+        if not good.all():
+            index = int(np.argmin(good))
+            raise AccelSimError(f"{path}: {tensor}[{index}] is {scales[index]}: scales are positive and finite")
+        return scales
+
+    def _locate(self, file: str, tensor: str, dtype: str, shape: tuple[int, ...]) -> tuple[Path, TensorEntry]:
+        """Where a tensor lies, which must be what the manifest says it is."""
+        path, entries = self.path / file, self._header(file)
         if tensor not in entries:
             raise AccelSimError(f"{path}: no tensor {tensor!r}; found {', '.join(entries)}")
         entry = entries[tensor]
-        shape = (site.tokens, site.features) if tensor in ("codes", "values") else (site.tokens,)
-        if entry.shape != shape:
-            raise AccelSimError(f"{path}: {tensor} is {entry.shape}, but {MANIFEST_NAME} says {shape}")
+        if (entry.dtype, entry.shape) != (dtype, shape):
+            found, expected = (
+                f"{kind} {list(dimensions)}" for kind, dimensions in ((entry.dtype, entry.shape), (dtype, shape))
+            )
+            raise AccelSimError(f"{path}: {tensor} is {found}, expected {expected} by {MANIFEST_NAME}")
         return path, entry
 
     def _header(self, file: str) -> dict[str, TensorEntry]:
@@ -149,8 +162,6 @@ def file_sha256(path: Path) -> str:
 
 def _check_file(folder: Path, name: str, stored: StoredFile, verify: bool) -> None:
     path = folder / name
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise AccelSimError(f"{folder / MANIFEST_NAME}: files: {name!r} leaves the trace's folder")
     try:
         size = path.stat().st_size
         if size != stored.bytes:

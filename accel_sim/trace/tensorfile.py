@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,19 +62,30 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length)) if 2 <= length <= size - 8 else None
-        entries = {
-            name: TensorEntry(entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
-            for name, entry in header.items()
-            if name != "__metadata__"
-        }
-        whole = all(entry.offset + entry.bytes <= size for entry in entries.values())
+        described = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        entries = {name: _entry(entry, 8 + length) for name, entry in described.items()}
+        spans = sorted((entry.offset, entry.offset + entry.bytes) for entry in entries.values())
+        if any(end != start for (_, end), (start, _) in pairwise([(0, 8 + length), *spans])):
+            raise ValueError("tensors must follow each other without gaps")
     except OSError as error:
         raise AccelSimError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise AccelSimError(f"{path}: not a safetensors file, or a damaged one") from None
-    if not whole:
-        raise AccelSimError(f"{path}: truncated: a tensor ends after the file's {size} bytes")
+    if spans and spans[-1][1] != size:
+        what = "truncated" if spans[-1][1] > size else "damaged"
+        raise AccelSimError(f"{path}: {what}: its tensors end at byte {spans[-1][1]}, the file at {size}")
     return entries
+
+
+def _entry(described: dict, start: int) -> TensorEntry:
+    """One tensor of a header whose data begin at byte `start`. ValueError, KeyError or TypeError for nonsense."""
+    shape, (begin, end) = tuple(described["shape"]), described["data_offsets"]
+    if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+        raise ValueError("shapes and offsets are whole numbers from 0 on")
+    entry = TensorEntry(described["dtype"], shape, start + begin)
+    if begin + entry.bytes != end:
+        raise ValueError("a tensor's bytes must fit its dtype and shape")
+    return entry
 
 
 def map_tensor(path: Path, entry: TensorEntry) -> np.ndarray:

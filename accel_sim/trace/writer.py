@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 
 from accel_sim.errors import AccelSimError
-from accel_sim.trace.format import MANIFEST_NAME, UNFINISHED_NAME, Manifest, Projection, Site, StoredFile
+from accel_sim.trace.format import MANIFEST_NAME, TENSOR_TYPES, UNFINISHED_NAME, Manifest, Projection, Site, StoredFile
 from accel_sim.trace.reader import file_sha256
 from accel_sim.trace.tensorfile import RESERVED_HEADER_BYTES, header_bytes
 
-_STORED = {"int8": "I8", "float16": "F16", "bfloat16": "BF16", "float32": "F32"}
 _BYTES = {"int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
 _ROW = np.dtype([("scale", "<f4"), ("position", "<i4"), ("sequence", "<i4")])
 _ROWS_SUFFIX = ".rows"
@@ -221,7 +220,7 @@ def _complete(path: Path, site: Site) -> None:
     """Put the per-row facts behind the rows, and the header in front of them."""
     rows = np.fromfile(_rows_path(path), _ROW)
     shape = (site.tokens,)
-    tensors = {"codes" if site.dtype == "int8" else "values": (_STORED[site.dtype], (site.tokens, site.features))}
+    tensors = {"codes" if site.dtype == "int8" else "values": (TENSOR_TYPES[site.dtype], (site.tokens, site.features))}
     columns = {"scales": "scale"} if site.dtype == "int8" else {}
     columns |= {"positions": "position", "sequences": "sequence"}
     tensors |= {name: ("F32" if name == "scales" else "I32", shape) for name in columns}
