@@ -87,6 +87,25 @@ def test_bad_overrides_say_what_and_where(override, message):
         load_arch("8x16.yaml", [override])
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "array.rows=1000000000000000000",
+        "array.requantisers=100000000000000000000000",
+        "sram.weight_port_bytes_per_cycle=100000000000000000000000",
+        "dram.bytes_per_cycle=.inf",
+        "dram.bytes_per_cycle=1.0e-15",
+        "dram.latency_cycles=1000000000000000000",
+        "technology.clock_target_hz=.inf",
+        "technology.clock_target_hz=1.0e-300",
+        "technology.utilisation=1.0e-300",
+    ],
+)
+def test_machines_beyond_the_engines_integers_are_refused(override):
+    with pytest.raises(AccelSimError, match=rf"{override.partition('=')[0]}: Input should be (less|greater) than"):
+        load_arch("8x16.yaml", [override])
+
+
 def test_a_pattern_that_is_not_built_in_is_refused():
     with pytest.raises(AccelSimError, match=r"arch 8x16: pattern 2:4 is not built in; sparsity.patterns: 8:16"):
         load_arch("8x16").pattern(Pattern("2:4"))

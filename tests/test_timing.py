@@ -248,6 +248,13 @@ def test_more_columns_shorten_compute_alone():
     assert cycles_with_more_columns(starved, load_arch("dense"), 1.25) == pytest.approx(starved.cycles, rel=0.002)
 
 
+def test_the_slowest_memory_still_counts_in_64_bits():
+    slowest = ["dram.bytes_per_cycle=0.001", "dram.latency_cycles=1000000"]
+    timing = timed("dense", product(16384, 8192, 28672), slowest)
+    assert timing.cycles > 10**12
+    assert cycles_with_more_columns(timing, load_arch("dense", slowest), 1.25) == pytest.approx(timing.cycles, rel=1e-3)
+
+
 @pytest.mark.parametrize("drain", ["overlapped", "serial"])
 def test_more_columns_do_not_bring_more_requantisers(drain):
     # 1024 tiles of 4 cycles, each with 1024 accumulators for 64 requantisers: 16 cycles.

@@ -33,7 +33,9 @@ PatternField = Annotated[
     PlainSerializer(str),
     WithJsonSchema({"type": "string", "pattern": r"^\d+:\d+$", "examples": ["2:4", "8:16"]}),
 ]
-Count = Annotated[int, Field(ge=1)]
+# Upper bounds lie far beyond any machine; they keep every product of them within the engines' 64-bit integers.
+Count = Annotated[int, Field(ge=1, le=2**20)]
+Bytes = Annotated[int, Field(ge=1, le=2**40)]
 
 
 class Section(BaseModel):
@@ -51,9 +53,9 @@ class Technology(Section):
     """Node that area and energy are reported at; other than 45 they are scaled by the rule the report names."""
     supply_v: Annotated[float, Field(gt=0.3, le=1.5)] | None = None
     """Supply voltage of the energy scaling; null takes the node's nominal voltage."""
-    clock_target_hz: Annotated[float, Field(gt=0)] = 500e6
+    clock_target_hz: Annotated[float, Field(ge=1e3, le=1e12)] = 500e6
     """The clock is the lower of this and 1 / critical path."""
-    utilisation: Annotated[float, Field(gt=0, le=1)] = 0.7
+    utilisation: Annotated[float, Field(ge=0.01, le=1)] = 0.7
     """Placed cell area over block area: standard cells are divided by it, SRAM macros are not."""
     energy_scale: Literal["raw", "anchored"] = "anchored"
     """`raw`: the netlists' toggle energies. `anchored`: those times one factor onto published 45 nm energies."""
@@ -132,19 +134,19 @@ class Sparsity(Section):
 class Sram(Section):
     """On-chip buffers. Ports left null are sized to the array's demand; their width is charged for."""
 
-    activation_bytes: Count = 512 * 1024
+    activation_bytes: Bytes = 512 * 1024
     """Kept activations with their metadata."""
-    weight_bytes: Count = 1024 * 1024
+    weight_bytes: Bytes = 1024 * 1024
     """Dense weights."""
-    output_bytes: Count = 256 * 1024
+    output_bytes: Bytes = 256 * 1024
     """Requantised outputs on their way to DRAM."""
     bank_bytes: Literal[65536, 131072, 262144, 524288, 1048576] = 65536
     """Size of one bank."""
     kind: Literal["hp", "lstp"] = "hp"
     """High-performance or low-standby-power cells."""
-    weight_port_bytes_per_cycle: Count | None = None
+    weight_port_bytes_per_cycle: Bytes | None = None
     """Weights read a cycle for all columns together; null: cols × groups_per_cycle × M (dense: cols × lanes)."""
-    activation_port_bytes_per_cycle: Count | None = None
+    activation_port_bytes_per_cycle: Bytes | None = None
     """Kept activations and metadata read a cycle for all rows together; null: what the rows consume."""
 
 
@@ -153,9 +155,9 @@ class Dram(Section):
 
     kind: Literal["hbm2", "hbm3", "hbm4", "lpddr4", "lpddr", "ddr3"] = "hbm2"
     """Names the energy per bit in the table of memories."""
-    bytes_per_cycle: Annotated[float, Field(gt=0)] = 256
+    bytes_per_cycle: Annotated[float, Field(ge=0.001, le=1e9)] = 256
     """Bandwidth, in bytes per cycle of the array's clock."""
-    latency_cycles: Annotated[int, Field(ge=0)] = 50
+    latency_cycles: Annotated[int, Field(ge=0, le=10**6)] = 50
     """From the end of a transfer at the memory to its data being usable on chip (50 cycles = 100 ns at 500 MHz)."""
 
 

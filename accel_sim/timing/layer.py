@@ -118,7 +118,7 @@ def time_layer(
 
 def cycles_with_more_columns(timing: LayerTiming, arch: Arch, factor: float) -> float:
     """Cycles of the same schedule on `arch` with `factor` times the columns (a fraction): only the array is faster."""
-    scale = 4096  # fixed point, so that the integer recurrence keeps fractions of a cycle
+    scale = 4096 if timing.cycles < 2**48 else 1  # fixed point, so that the integer recurrence keeps fractions
     chosen, original = timing.plan, timing.plan.pipeline
     durations = original.durations * scale
     durations[:, COMPUTE] = np.ceil(enlarged_compute_time(chosen.compute, chosen.items, arch, factor) * scale)
