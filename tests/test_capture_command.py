@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: E402
 
 from accel_sim.capture import default_model  # noqa: E402
 from accel_sim.capture.default_model import default_model_file  # noqa: E402
-from accel_sim.capture.options import CaptureOptions, select_layers  # noqa: E402
+from accel_sim.capture.options import CaptureOptions  # noqa: E402
 from accel_sim.capture.text import Text, cut_prompts, standard_texts  # noqa: E402
 from accel_sim.cli.capture import capture  # noqa: E402
 from accel_sim.errors import AccelSimError  # noqa: E402
@@ -114,8 +114,8 @@ def test_a_finished_trace_is_kept_unless_forced(tmp_path, model_folder):
         (("--phase", "decode"), "needs --new-tokens"),
         (("--new-tokens", 3), "belongs to --phase decode"),
         (("--layers", "a-b"), "--layers a-b: expected indices and ranges such as 0-5,29"),
-        (("--tokens", 8, "--layers", "0,9"), "layers 9: the model has layers 0-2"),
-        (("--tokens", 8, "--layers", "0", "--weight-layers", "1"), "layer 1 is not among the captured"),
+        (("--tokens", 8, "--layers", "0,9"), "--layers 9: no layer 9; there are 0-2"),
+        (("--tokens", 8, "--layers", "0", "--weight-layers", "1"), "--weight-layers 1: no layer 1; there are 0"),
         (("--tokens", 100), "a sequence of 100 tokens, but tiny has 64 positions"),
         (("--text", "nowhere.txt"), "--text nowhere.txt: cannot be read"),
         (("--device", "abacus"), "--device abacus"),
@@ -170,13 +170,6 @@ def test_without_the_libraries_it_says_how_to_get_them():
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("capture needs torch, transformers, not installed here: pip install 'accel_sim[llm]'")
-
-
-def test_layers_are_named_by_indices_and_ranges():
-    assert select_layers("0-2,7,2-3", 8) == (0, 1, 2, 3, 7)
-    assert select_layers(None, 3) == (0, 1, 2)
-    with pytest.raises(AccelSimError, match="layers 5-3"):
-        select_layers("5-3", 8)
 
 
 def test_sequences_go_on_where_the_last_cut_of_their_text_ended():

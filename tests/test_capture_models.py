@@ -225,7 +225,7 @@ def test_layers_and_sites_can_be_chosen(tmp_path):
 
 
 def test_what_the_model_does_not_have_is_an_error(tmp_path):
-    with pytest.raises(AccelSimError, match="layers 7: the model has layers 0-2"):
+    with pytest.raises(AccelSimError, match="--layers 7: no layer 7; there are 0-2"):
         captured("llama", tmp_path / "t", layers="7")
     with pytest.raises(AccelSimError, match="no projection matches; the model has q_proj"):
         captured("llama", tmp_path / "t", sites=("nothing",))

@@ -115,6 +115,8 @@ def test_one_scale_for_all():
         (np.zeros((1, 2), dtype=np.int32), np.ones(1), np.array([1.0, 0.0]), 1.0, r"scale_w\[output 1\] is 0.0"),
         (np.zeros((1, 2), dtype=np.int32), np.array([np.nan]), np.ones(2), 1.0, r"scale_x\[token 0\] is nan"),
         (np.zeros((1, 2), dtype=np.int32), np.ones(1), np.ones(2), -1.0, "scale_y is -1.0"),
+        (np.ones((1, 2), dtype=np.int32), np.array([1e38]), np.ones(2), 1e-300, r"scale_x\[token 0\] / scale_y"),
+        (np.ones((2, 2), dtype=np.int32), np.array([1, 1e-38]), np.ones(2), 1e300, r"scale_x\[token 1\] / scale_y"),
     ],
 )
 def test_refused(acc, scale_x, scale_w, scale_y, message):

@@ -72,6 +72,12 @@ def test_hardware_factors_round_half_to_even():
     assert hardware_factors([510, 1, 3, 5, 0]).tolist() == [255, 1, 2, 2, 1]  # 0.5, 1.5 and 2.5; the least is 1
 
 
+def test_hardware_factors_of_any_size():
+    ratios = np.array([1.0, 0.5, 3 / 255, 1 / 1024])
+    for largest in (5e-324 * 2**10, 1e-300, 1.0, 1.7e308):
+        assert hardware_factors(ratios * largest).tolist() == [255, 128, 3, 1]
+
+
 @pytest.mark.parametrize("factors", [[1.0, np.nan], [1.0, -1.0], [np.inf, 1.0], [], [[1.0]]])
 def test_hardware_factors_refused(factors):
     with pytest.raises(AccelSimError, match="factors"):

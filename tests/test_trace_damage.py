@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from accel_sim.errors import AccelSimError
+from accel_sim.functional.validation import validate_trace
+from accel_sim.pattern import Pattern
 from accel_sim.trace import Projection, Site, Trace
 from accel_sim.trace.synthetic_trace import write_synthetic_trace
 
@@ -200,3 +202,17 @@ def test_a_file_name_that_is_none_of_a_traces_files(folder, name):
 def test_a_manifest_that_contradicts_itself(folder, change, says):
     change_manifest(folder, change)
     assert says in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "says"),
+    [
+        (ACTIVATIONS, "codes", "0.a[token 1, feature 3]"),
+        (WEIGHTS, "block.0.up.codes", "block.0.up[feature 2, output 11]"),
+    ],
+)
+def test_validate_names_the_matrix_with_a_code_that_the_datapath_does_not_take(folder, name, tensor, says):
+    change_tensor(folder, name, tensor, np.int8, 43, -128)
+    with pytest.raises(AccelSimError) as caught:
+        validate_trace(Trace.open(folder), [Pattern("2:4")], {})
+    assert f"{says} is -128" in str(caught.value)

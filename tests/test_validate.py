@@ -157,7 +157,8 @@ def test_command_without_torch(trace, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--layers", "7"], "no layer 7; the trace holds 0, 3"),
+        (["--layers", "7"], "no layer 7; there are 0,3"),
+        (["--layers", "0-999999999"], "no layer 1; there are 0,3"),
         (["--layers", "x"], "expected indices and ranges"),
         (["--pattern", "9:4"], "1 <= N <= M"),
     ],

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from accel_sim.errors import AccelSimError
 from accel_sim.trace.format import STORED_TYPES, Phase, StoredType
+from accel_sim.trace.layers import check_layers
 
 _NEEDED = ("torch", "transformers", "accelerate", "gguf")
-_LAYERS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
 @dataclass(frozen=True)
@@ -67,25 +66,8 @@ class CaptureOptions:
             raise AccelSimError("--resume and --force exclude each other: go on, or start again")
         for name in ("layers", "weight_layers"):
             text = getattr(self, name)
-            if text is not None and not _LAYERS.fullmatch(text):
-                raise AccelSimError(f"--{name.replace('_', '-')} {text}: expected indices and ranges such as 0-5,29")
-
-
-def select_layers(text: str | None, count: int) -> tuple[int, ...]:
-    """The layers that `text` (such as 0-5,29) names, ascending, of a model that has `count`; all for None.
-
-    Raises AccelSimError for a layer the model does not have and for a range that runs backwards.
-    """
-    if text is None:
-        return tuple(range(count))
-    chosen: set[int] = set()
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        span = range(int(first), int(last or first) + 1)
-        if not span or span[-1] >= count:
-            raise AccelSimError(f"layers {part}: the model has layers 0-{count - 1}")
-        chosen.update(span)
-    return tuple(sorted(chosen))
+            if text is not None:
+                check_layers(text, f"--{name.replace('_', '-')}")
 
 
 def require_libraries() -> None:

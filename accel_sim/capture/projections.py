@@ -13,8 +13,9 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from accel_sim.capture.options import CaptureOptions, select_layers
+from accel_sim.capture.options import CaptureOptions
 from accel_sim.errors import AccelSimError
+from accel_sim.trace.layers import select_layers
 
 _TOP_K_KEYS = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k", "experts_top_k")
 _NOT_LINEAR = (nn.Embedding, nn.modules.conv._ConvNd)
@@ -92,7 +93,7 @@ def find_projections(model: nn.Module, blocks: DecoderBlocks, options: CaptureOp
     experts. Raises AccelSimError when nothing is chosen.
     """
     found = []
-    for layer in select_layers(options.layers, len(blocks.modules)):
+    for layer in select_layers(options.layers, range(len(blocks.modules))):
         for name, tensor in _weights(blocks.modules[layer]):
             macs = tensor.numel()
             if tensor.dim() == 3:

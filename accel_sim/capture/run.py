@@ -11,7 +11,7 @@ from typing import Any
 import accel_sim
 from accel_sim.capture.forward import run_prompts
 from accel_sim.capture.load import LoadedModel, load_model
-from accel_sim.capture.options import CaptureOptions, select_layers
+from accel_sim.capture.options import CaptureOptions
 from accel_sim.capture.projections import (
     LinearParameter,
     decoder_blocks,
@@ -25,6 +25,7 @@ from accel_sim.capture.watch import Observer
 from accel_sim.capture.weights import store_weights
 from accel_sim.errors import AccelSimError
 from accel_sim.trace.format import Coverage, Manifest, ModelInfo, Site, TokenizerInfo, read_manifest
+from accel_sim.trace.layers import select_layers
 from accel_sim.trace.writer import TraceWriter, check_vacant, occupant
 
 
@@ -80,7 +81,7 @@ def record(
             "sequences": options.sequences,
             "new_tokens": options.new_tokens,
             "dtype": options.dtype,
-            "layers": select_layers(options.layers, len(blocks.modules)),
+            "layers": select_layers(options.layers, range(len(blocks.modules))),
             "layers_in_model": len(blocks.modules),
             "coverage": coverage,
             "versions": _versions(),
@@ -104,7 +105,7 @@ def _finished_already(options: CaptureOptions) -> Manifest:
         "sequences": options.sequences,
         "new_tokens": options.new_tokens,
         "dtype": options.dtype,
-        "layers": select_layers(options.layers, manifest.layers_in_model),
+        "layers": select_layers(options.layers, range(manifest.layers_in_model)),
     }
     for name, value in asked.items():
         if getattr(manifest, name) != value:
@@ -123,13 +124,9 @@ def _check_length(loaded: LoadedModel, options: CaptureOptions) -> None:
 
 
 def _weight_layers(options: CaptureOptions, count: int) -> tuple[int | None, ...]:
-    captured = select_layers(options.layers, count)
+    captured = select_layers(options.layers, range(count))
     if options.weight_layers is not None:
-        chosen = select_layers(options.weight_layers, count)
-        outside = sorted(set(chosen) - set(captured))
-        if outside:
-            raise AccelSimError(f"--weight-layers: layer {outside[0]} is not among the captured --layers")
-        return chosen
+        return select_layers(options.weight_layers, captured, "--weight-layers")
     if not options.weights:
         return ()
     return (*captured, None) if options.lm_head else captured

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from accel_sim.pattern import Pattern
 if TYPE_CHECKING:
     from accel_sim.functional.backends import Backend
     from accel_sim.functional.validation import Comparison
-    from accel_sim.trace import Trace
+    from accel_sim.trace import Site, Trace
 
 DEFAULT_PATTERNS = ("2:4", "4:8", "8:16", "16:32")
 _REFERENCE, _CUDA = "numpy", "torch:cuda"
@@ -37,13 +36,13 @@ def validate(
     from accel_sim.functional.validation import Divergence
 
     patterns = [Pattern(text) for text in pattern or DEFAULT_PATTERNS]
-    chosen_layers = _parse_layers(layers)
     opened = _open(trace)
+    sites = opened.sites_of_layers(layers)
     backends = _backends(device)
     typer.echo(f"patterns     {', '.join(map(str, patterns))}")
     started = time.perf_counter()
     try:
-        comparison = _run(opened, patterns, backends, chosen_layers, rows)
+        comparison = _run(opened, patterns, backends, sites, rows)
     except Divergence as difference:
         typer.echo(f"DIFFERENT    {difference}", err=True)
         raise typer.Exit(1) from None
@@ -79,35 +78,25 @@ def _backends(device: str | None) -> dict[str, Backend]:
     return there
 
 
-def _parse_layers(text: str | None) -> frozenset[int] | None:
-    if text is None:
-        return None
-    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
-        raise AccelSimError(f"--layers {text}: expected indices and ranges such as 0-5,29")
-    spans = (part.partition("-") for part in text.split(","))
-    return frozenset(layer for first, _, last in spans for layer in range(int(first), int(last or first) + 1))
-
-
 def _run(
     trace: Trace,
     patterns: list[Pattern],
     backends: dict[str, Backend],
-    layers: frozenset[int] | None,
+    sites: tuple[Site, ...],
     rows: int | None,
 ) -> Comparison:
     from rich.console import Console
     from rich.progress import Progress
 
-    from accel_sim.functional.validation import sites_of_layers, validate_trace
+    from accel_sim.functional.validation import validate_trace
 
-    total = len(sites_of_layers(trace, layers))
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("sites", total=total)
+        task = progress.add_task("sites", total=len(sites))
         return validate_trace(
             trace,
             patterns,
             backends,
-            layers=layers,
+            sites=sites,
             rows=rows,
             advance=lambda site: progress.update(task, advance=1, description=site),
         )

@@ -29,6 +29,7 @@ def hardware_factors(factors: ArrayLike) -> NDArray[np.uint8]:
             f"feature {np.argmin(good)} is {g[np.argmin(good)]}" if g.ndim == 1 and g.size else f"got {list(g.shape)}"
         )
         raise AccelSimError(f"factors: {what}, expected one finite number of at least 0 for each feature")
+    g = np.ldexp(g, -np.frexp(g.max())[1])  # a power of two cancels, and 255·g cannot overflow
     largest = g.max()
     scaled = 255 * g / largest if largest > 0 else g
     return np.clip(np.rint(scaled), 1, 255).astype(np.uint8)
@@ -105,7 +106,8 @@ def requantize(
 
     `scale_x` is float32 [T], `scale_w` float32 [F] (either may be one number for all), `scale_y` the output's one
     static scale. Integer arithmetic in INT64 with Q31 mantissas and ONE rounding, half away from zero; see
-    `accel_sim.functional.fixed_point`. Raises AccelSimError for other dtypes or shapes, or a scale that is not above 0.
+    `accel_sim.functional.fixed_point`. Raises AccelSimError for other dtypes or shapes, a scale that is not above 0,
+    and scales whose ratio leaves float64.
     """
     acc = checks.matrix("acc", acc, np.int32, ("token", "output"))
     scale_x = checks.scales("scale_x", scale_x, acc.shape[0], "token")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from accel_sim.errors import AccelSimError
+
 LARGEST_SHIFT = 63
 """|acc·m| < 2^62, so a right shift by 63 already rounds everything to 0."""
 
@@ -27,8 +29,19 @@ class Multipliers:
 
 
 def multipliers(scale_x: NDArray[np.floating], scale_w: NDArray[np.floating], scale_y: float) -> Multipliers:
-    """Constants for activation scales [T], weight scales [F] and the output's one static scale."""
-    token = _mantissa_and_exponent(scale_x.astype(np.float64) / np.float64(scale_y))
+    """Constants for activation scales [T], weight scales [F] and the output's one static scale.
+
+    Raises AccelSimError where s_x/s_y is no float64 above zero, which would leave no mantissa.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        ratio = scale_x.astype(np.float64) / np.float64(scale_y)
+    good = np.isfinite(ratio) & (ratio > 0)
+    if not good.all():
+        worst = int(np.argmin(good))
+        raise AccelSimError(
+            f"scale_x[token {worst}] / scale_y is {scale_x[worst]} / {scale_y}, which float64 cannot hold"
+        )
+    token = _mantissa_and_exponent(ratio)
     output = _mantissa_and_exponent(scale_w.astype(np.float64))
     return Multipliers(*token, *output)
 

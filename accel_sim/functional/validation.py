@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from accel_sim.errors import AccelSimError
 from accel_sim.functional.backends import Backend, backend
-from accel_sim.functional.checks import accumulator_start, activations
+from accel_sim.functional.checks import accumulator_start, codes
 from accel_sim.functional.datapath import hardware_factors
 from accel_sim.functional.fixed_point import multipliers
 from accel_sim.pattern import ENCODINGS, Pattern
@@ -51,45 +51,41 @@ def validate_trace(
     patterns: Sequence[Pattern],
     backends: Mapping[str, Backend],
     *,
-    layers: frozenset[int] | None = None,
+    sites: Sequence[Site] | None = None,
     rows: int | None = None,
     advance: Callable[[str], None] = lambda site: None,
 ) -> Comparison:
     """Compare what `backends` make of a trace with the reference: masks, bytes, INT32 sums, INT8 codes, floats.
 
-    Of each site in `layers` (None: all) the first `rows` tokens are used (None: all). `advance` is called with each
-    site's name when it is done. Raises Divergence at the first difference, and AccelSimError for a layer that the trace
-    does not have.
+    Of each of `sites` (None: all of the trace) the first `rows` tokens are used (None: all). `advance` is called with
+    each site's name when it is done. Raises Divergence at the first difference, and AccelSimError naming the site or
+    projection whose codes the datapath does not take.
     """
     everywhere = _Everywhere(backends)
     comparison = everywhere.comparison
-    for site in sites_of_layers(trace, layers):
-        codes = activations(trace.codes(site.name)[:rows])
+    for site in trace.sites if sites is None else sites:
+        x = codes(site.name, trace.codes(site.name)[:rows], ("token", "feature"))
         scales = trace.scales(site.name)[:rows]
-        weights = {p.name: trace.weight(p.name) for p in site.projections if p.has_weight}
+        weights = {p.name: _checked_weight(trace, p.name) for p in site.projections if p.has_weight}
         comparison.sites += 1
-        comparison.tokens += codes.shape[0]
+        comparison.tokens += x.shape[0]
         comparison.projections += len(weights)
         comparison.without_weights += [p.name for p in site.projections if not p.has_weight]
-        for first in range(0, codes.shape[0], _TOKENS_AT_ONCE):
+        for first in range(0, x.shape[0], _TOKENS_AT_ONCE):
             part = slice(first, first + _TOKENS_AT_ONCE)
             everywhere.first_token = first
             for pattern in patterns:
-                mask = _compare_selection(everywhere, site.name, codes[part], pattern)
+                mask = _compare_selection(everywhere, site.name, x[part], pattern)
                 for name, weight in weights.items():
-                    _compare_products(everywhere, name, codes[part], scales[part], mask, weight, pattern)
+                    _compare_products(everywhere, name, x[part], scales[part], mask, weight, pattern)
         advance(site.name)
     return comparison
 
 
-def sites_of_layers(trace: Trace, layers: frozenset[int] | None) -> tuple[Site, ...]:
-    """The trace's sites in `layers`; all of them for None. Raises AccelSimError for a layer without a site."""
-    available = {site.layer for site in trace.sites} - {None}
-    missing = (layers or frozenset()) - available
-    if missing:
-        known = ", ".join(str(layer) for layer in sorted(available))
-        raise AccelSimError(f"{trace.path}: no layer {min(missing)}; the trace holds {known}")
-    return tuple(site for site in trace.sites if layers is None or site.layer in layers)
+def _checked_weight(trace: Trace, projection: str) -> Weight:
+    weight = trace.weight(projection)
+    codes(projection, weight.codes, ("feature", "output"))
+    return weight
 
 
 class _Everywhere:

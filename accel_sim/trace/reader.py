@@ -12,6 +12,7 @@ import numpy as np
 from accel_sim.errors import AccelSimError
 from accel_sim.quantize.int8 import quantize_tokens
 from accel_sim.trace.format import MANIFEST_NAME, TENSOR_TYPES, Manifest, Projection, Site, StoredFile, read_manifest
+from accel_sim.trace.layers import select_layers
 from accel_sim.trace.tensorfile import TensorEntry, map_tensor, read_header, read_tensor, widen
 
 
@@ -61,6 +62,16 @@ class Trace:
     def sites(self) -> tuple[Site, ...]:
         """Every captured activation matrix, in execution order."""
         return self.manifest.sites
+
+    def sites_of_layers(self, layers: str | None) -> tuple[Site, ...]:
+        """The sites of some decoder blocks, named as in 0-5,29; every site, the LM head's too, for None.
+
+        Raises AccelSimError for a text that names no layers, and for a layer that the trace does not hold.
+        """
+        if layers is None:
+            return self.sites
+        chosen = select_layers(layers, {site.layer for site in self.sites} - {None})
+        return tuple(site for site in self.sites if site.layer in chosen)
 
     def site(self, name: str) -> Site:
         """The site called `name`. Raises AccelSimError when there is none."""
