@@ -153,6 +153,17 @@ def test_iso_area_speedup_follows_the_enlarged_array_when_compute_bound():
     assert result.speedup_iso_area == pytest.approx(result.speedup_time / factor, rel=0.005)
 
 
+def test_a_machine_that_no_dense_one_is_as_small_as_is_refused():
+    # 5000 requantisers behind 21 multipliers: the dense machine's faster clock cuts each into one more stage.
+    small = [
+        "array.rows=7", "array.cols=3", "array.lanes=1", "array.requantisers=5000", "sparsity.operand_mux=restricted",
+        "sram.bank_bytes=524288", "technology.node_nm=7", "technology.clock_target_hz=5.0e+9",
+    ]  # fmt: skip
+    arch = load_arch("16x32", [*small, "sram.weight_port_bytes_per_cycle=100000"])
+    with pytest.raises(AccelSimError, match="arch 16x32: its dense counterpart is larger even without an array"):
+        simulate(arch, gemm_workload(["1x33x33"]))
+
+
 def test_a_flexible_unit_runs_what_it_is_asked_and_pays_for_the_largest():
     flexible = load_arch("flexible")
     small = simulate(flexible, shipped_workload(), Pattern("2:4"), statistics=shipped_statistics())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from accel_sim import cost
 from accel_sim.arch import Arch
+from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 from accel_sim.simulation.result import AreaResult, LayerResult, QualityLoss, Result
 from accel_sim.simulation.statistics import WorkloadStatistics
@@ -168,8 +169,15 @@ def _compose(
 
 
 def _iso_area_dense_cycles(machine: Machine, dense: Machine, layers: list[_Layer]) -> float:
-    """Cycles of a dense array enlarged to the sparse machine's total area, its memory system unchanged."""
+    """Cycles of a dense array enlarged to the sparse machine's total area, its memory system unchanged.
+
+    Raises AccelSimError where the sparse machine is smaller than the dense one without any array (a slower clock takes
+    fewer pipeline registers): there is no dense machine of that size.
+    """
     factor = 1 + (machine.area.total_um2 - dense.area.total_um2) / dense.area.array_um2
+    if factor <= 0:
+        arch = machine.arch.name
+        raise AccelSimError(f"arch {arch}: its dense counterpart is larger even without an array")
     timings = {layer.gemm.shape: layer.dense_timing for layer in layers}
     enlarged = {shape: cycles_with_more_columns(timing, dense.arch, factor) for shape, timing in timings.items()}
     return sum(enlarged[layer.gemm.shape] * layer.gemm.repeat for layer in layers)

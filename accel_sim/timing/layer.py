@@ -121,7 +121,7 @@ def cycles_with_more_columns(timing: LayerTiming, arch: Arch, factor: float) -> 
     scale = 4096 if timing.cycles < 2**48 else 1  # fixed point, so that the integer recurrence keeps fractions
     chosen, original = timing.plan, timing.plan.pipeline
     durations = original.durations * scale
-    durations[:, COMPUTE] = np.ceil(enlarged_compute_time(chosen.compute, chosen.items, arch, factor) * scale)
+    durations[:, COMPUTE] = np.rint(enlarged_compute_time(chosen.compute, chosen.items, arch, factor) * scale)
     scaled = Pipeline(durations, original.latencies * scale, original.exclusive)
     return compiled.run(scaled).makespan / scale
 
