@@ -162,6 +162,26 @@ def test_multiplexers_are_the_table_times_the_array():
     assert cost.area(arch).components_um2["operand_multiplexers"] == pytest.approx(groups * 476.67)
 
 
+def test_the_areas_of_a_machine_by_hand():
+    # 32×32 elements of 16 lanes with two 8:16 groups side by side; rows of the unit table over 0.7 utilisation.
+    area, flip_flop = cost.area(machine("8:16")).components_um2, 4.522
+    one_hot, decoder = 476.67, 184.34
+    expected = {
+        "multipliers_and_adder_trees": 1024 * 10173.17,
+        "operand_multiplexers": 1024 * 2 * one_hot,
+        "activation_registers": 32 * 16 * 8 * flip_flop,
+        "weight_registers": 32 * 32 * 8 * flip_flop,
+        "metadata_registers": 32 * 2 * 16 * flip_flop,
+        "metadata_decoders": 32 * 2 * decoder,
+        "select_line_registers": 32 * 2 * 8 * 9 * flip_flop,
+        "selectors": 32 * 2 * (336.22 + 3428.21 + decoder + one_hot),
+        "selector_pipeline_registers": 32 * 2 * 10 * 16 * flip_flop,
+    }
+    assert {name: area[name] * 0.7 for name in expected} == pytest.approx(expected)
+    banks = {"sram_activation": 10, "sram_weight": 16, "sram_output": 4}
+    assert {name: area[name] for name in banks} == pytest.approx({n: count * 203700 for n, count in banks.items()})
+
+
 def test_selectors_for_full_rate_are_a_small_share_when_they_are_shared():
     arch = machine("8:16", selector={"placement": "write_back", "sized_for_outputs": 4096})
     area = cost.area(arch)
@@ -230,6 +250,44 @@ def test_the_block_sparse_gain_is_near_the_published_one():
     dense = cost.area(machine(array={"lanes": 16})).array_um2
     halved = cost.area(machine("4:8", array={"lanes": 8}, operand_mux="restricted")).array_um2
     assert dense / halved == pytest.approx(1.51, rel=0.25)
+
+
+def test_energies_by_hand():
+    # dotk 16 has no energy row: 11.4365 pJ of 8 lanes by area, less the clock of its 289 flip-flops, 8.022 fJ each.
+    dot_product = 11.4365 * 10173.17 / 5280.1 - 289 * 0.00802208
+    spent = cost.energy(machine("8:16"), Pattern("8:16"), WORK, 5e8).components_pj
+    assert spent["multiply"] == pytest.approx(120e6 * 0.215 * dot_product / 16, rel=1e-5)
+    assert spent["operand_select"] == pytest.approx(120e6 * 0.215 * 1.364 / 8)
+    assert spent["selector"] == pytest.approx(60e3 * 0.215 * (0.7366 + 9.335 + 0.3702 + 1.364)), "|x|, rank, compaction"
+    assert spent["metadata"] == pytest.approx(500e3 * 0.215 * 0.3702)
+    # 64 KB banks with 64-byte buses: 40.35 pJ a read, 139.1 pJ a write.
+    assert spent["sram_weight"] == pytest.approx((8e6 * 40.35 + 1e6 * 139.1) / 64)
+    assert spent["sram_activation"] == pytest.approx((3.2e6 * 40.35 + 0.4e6 * 139.1) / 64)
+    assert spent["sram_metadata"] == pytest.approx((0.8e6 * 40.35 + 0.1e6 * 139.1) / 64)
+    assert spent["sram_output"] == pytest.approx((0.2e6 * 40.35 + 0.2e6 * 139.1) / 64)
+    assert spent["dram"] == pytest.approx(2.2e6 * 8 * 6.25)
+
+
+def test_leakage_is_time_times_the_power_of_banks_and_logic():
+    # 16 banks for the weights' 1024 B a cycle, 10 for the activations' 640, 4 for 256 KB of outputs, 67.76 mW each;
+    # of low-standby-power ones 10.93 µW. The logic is the same.
+    arch, quiet = machine("8:16"), machine("8:16", sram={"kind": "lstp"})
+    hot, cold = (cost.energy(each, Pattern("8:16"), WORK, 5e8).components_pj["leakage"] for each in (arch, quiet))
+    seconds = 10_000 / 5e8
+    assert hot - cold == pytest.approx(seconds * 30 * (67.76e-3 - 10.93e-6) * 1e12, rel=1e-3)
+    logic_nw = 0.215 * sum(part.leakage_nw for part in parts(arch))
+    assert hot == pytest.approx(seconds * (30 * 67.76e-3 + logic_nw * 1e-9) * 1e12)
+    slow = cost.energy(arch, Pattern("8:16"), WORK, 2.5e8).components_pj["leakage"]
+    assert slow == pytest.approx(2 * hot), "half the clock, twice the time"
+
+
+def test_every_register_is_clocked_in_every_cycle():
+    waiting = Activity(**{f.name: 0 for f in fields(Activity)} | {"cycles": 1000})
+    spent = cost.energy(machine(), None, waiting, 5e8).components_pj["registers_and_clock"]
+    array = 32 * 32 * (16 * 16 + 33 + 32)  # products, accumulator, second accumulator
+    operands = 2 * 32 * 16 * 8
+    behind = 64 * (3 * 96 + 32) + 12 * 32  # requantisers and running maxima; counters
+    assert spent == pytest.approx(1000 * 0.215 * 0.00802208 * (array + operands + behind), rel=1e-5)
 
 
 def test_energy_is_linear_in_the_activity():

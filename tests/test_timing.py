@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from accel_sim.arch import load_arch
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
-from accel_sim.timing import CAUSES, Latencies, bottleneck, time_layer
+from accel_sim.timing import CAUSES, Latencies, bottleneck, compiled, time_layer
 from accel_sim.timing.layer import cycles_with_more_columns, plan
 from accel_sim.timing.tiling import cut, formats, tilings
 from accel_sim.workload import Gemm
@@ -211,6 +211,20 @@ def test_more_bandwidth_is_never_slower_at_the_same_tiling(tokens, features, out
     faster = machine(settings_ | {"dram.bytes_per_cycle": settings_["dram.bytes_per_cycle"] * factor})
     slow, fast = (plan(gemm, a, a.pattern(), tiling, LATENCIES).pipeline.durations for a in (arch, faster))
     assert (fast <= slow).all(), "the recurrence only takes maxima and sums of these, so no cycle count can grow"
+
+
+@pytest.mark.parametrize("name", ["dense", "8x16", "edge"])
+def test_the_plan_is_within_one_percent_of_the_fastest_and_fetches_least_of_those(name):
+    gemm, arch = product(512, 4096, 1024), load_arch(name)
+    plans = [plan(gemm, arch, arch.pattern(), tiling, LATENCIES) for tiling in tilings(gemm, arch, arch.pattern())]
+    cycles = [compiled.run(each.pipeline).makespan for each in plans]
+    traffic = [each.traffic.read.sum() for each in plans]
+    chosen = timed(name, gemm)
+    assert chosen.cycles <= 1.01 * min(cycles)
+    assert chosen.plan.traffic.read.sum() == min(
+        t for t, c in zip(traffic, cycles, strict=True) if c <= 1.01 * min(cycles)
+    )
+    assert len(set(traffic)) > 1, "there is something to choose"
 
 
 def test_a_buffer_that_is_too_small_says_how_much_is_missing():
