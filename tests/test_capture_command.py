@@ -79,6 +79,84 @@ def test_without_a_text_prose_and_code_of_the_standard_library_are_taken_in_turn
     assert {site.name.rpartition(".")[2] for site in trace.sites} == {"o_proj", "down_proj"}
 
 
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (("--weights",), r"with weights of layers \[1\], not \[0, 1, 2\]"),
+        (("--weight-layers", "1", "--sites", "q_proj"), "with site_filter"),
+        (("--weight-layers", "1", "--lm-head"), "with LM head False, not True"),
+        (("--weight-layers", "1", "--text", __file__), "with text pydoc_data.topics, not test_capture_command.py"),
+        (("--weight-layers", "1", "--model", "elsewhere/other"), "with model tiny, not elsewhere/other"),
+    ],
+)
+def test_a_finished_trace_that_is_another_is_not_taken_for_the_one_asked_for(tmp_path, model_folder, other, says):
+    common = ("--model", model_folder, "--tokens", 8, "--out", tmp_path / "t")
+    run(*common, "--weight-layers", "1")
+    with pytest.raises(AccelSimError, match=says):
+        run(*common, "--resume", *other)
+
+
+def test_text_that_was_changed_since_is_noticed(tmp_path, model_folder):
+    text = tmp_path / "a.txt"
+    common = ("--model", model_folder, "--text", text, "--tokens", 8, "--out", tmp_path / "t")
+    text.write_text("once upon a time")
+    run(*common)
+    text.write_text("once upon a time there was more")  # behind the cut: the same eight tokens
+    assert "holds this trace already" in run(*common, "--resume")
+    text.write_text("Once upon a time")
+    with pytest.raises(AccelSimError, match=r"text a\.txt of sha256"):
+        run(*common, "--resume")
+
+
+def test_a_finished_trace_that_is_damaged_is_not_taken_for_whole(tmp_path, model_folder):
+    common = ("--model", model_folder, "--tokens", 8, "--out", tmp_path / "t")
+    run(*common)
+    file = next((tmp_path / "t/activations").iterdir())
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(AccelSimError, match="truncated"):
+        run(*common, "--resume")
+
+
+def test_a_finished_trace_is_found_without_the_libraries(tmp_path, model_folder, monkeypatch):
+    common = ("--model", model_folder, "--tokens", 8, "--out", tmp_path / "t")
+    run(*common)
+    monkeypatch.setattr("accel_sim.capture.options._NEEDED", ("a_library_that_nobody_has",))
+    printed = run(*common, "--resume")
+    assert "holds this trace already" in printed and "100.00%" in printed
+
+
+def test_a_forward_pass_that_fails_is_one_line(tmp_path, model_folder, monkeypatch):
+    def forward(*_, **__):
+        raise RuntimeError("CUDA out of memory.\nTried to allocate more")
+
+    monkeypatch.setattr(transformers.LlamaModel, "forward", forward)
+    with pytest.raises(AccelSimError, match=r"LlamaForCausalLM: tokens 0-7: the forward pass failed: .*out of memory"):
+        run("--model", model_folder, "--tokens", 8, "--out", tmp_path / "t")
+
+
+def test_a_model_with_code_of_its_own_is_refused_without_a_question(tmp_path, model_folder, monkeypatch):
+    import shutil
+
+    shutil.copytree(model_folder, tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    config |= {"model_type": "unheard_of", "auto_map": {"AutoConfig": "configuration_x.C"}}
+    (tmp_path / "model/config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked a question"))
+    with pytest.raises(AccelSimError, match="custom code"):
+        run("--model", tmp_path / "model", "--tokens", 8, "--out", tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [("file", "file: is a file; name a new"), ("file/t", "cannot be written: .*file: is no folder")],
+)
+def test_a_folder_that_cannot_be_made_is_refused_before_the_model_is_loaded(tmp_path, monkeypatch, out, says):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("accel_sim.capture.run.load_model", lambda *_: pytest.fail("loaded a model"))
+    with pytest.raises(AccelSimError, match=says):
+        run("--model", "some/model", "--tokens", 8, "--out", tmp_path / out)
+
+
 def test_weights_of_one_layer(tmp_path, model_folder):
     run("--model", model_folder, "--tokens", 8, "--weight-layers", "1", "--out", tmp_path / "t")
     sites = Trace.open(tmp_path / "t").sites
@@ -120,6 +198,8 @@ def test_a_finished_trace_is_kept_unless_forced(tmp_path, model_folder):
         (("--text", "nowhere.txt"), "--text nowhere.txt: cannot be read"),
         (("--device", "abacus"), "--device abacus"),
         (("--resume", "--force"), "exclude each other"),
+        (("--sites", "q_proj,"), "--sites: an empty word"),
+        (("--sites", ""), "--sites: an empty word"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(tmp_path, model_folder, arguments, says):

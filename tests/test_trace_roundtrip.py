@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -239,6 +242,58 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     (tmp_path / "mine/notes.txt").touch()
     with pytest.raises(AccelSimError, match="no trace"):
         TraceWriter.start(tmp_path / "mine", {}, force=True)
+
+
+class Killed(BaseException):
+    """What no handler in the writer may swallow."""
+
+
+def kill_at(monkeypatch, operation: int) -> None:
+    """Let the given call that changes the file system, and what follows it, not happen."""
+    calls = iter(range(operation))
+
+    def until_killed(function):
+        def counted(*arguments, **options):
+            if next(calls, None) is None:
+                raise Killed
+            return function(*arguments, **options)
+
+        return counted
+
+    for owner, name in ((Path, "open"), (Path, "write_bytes"), (Path, "mkdir"), (Path, "unlink"), (os, "replace")):
+        monkeypatch.setattr(owner, name, until_killed(getattr(owner, name)))
+    monkeypatch.setattr(shutil, "rmtree", until_killed(shutil.rmtree))
+
+
+@pytest.mark.parametrize("operation", range(30))
+def test_killed_at_any_moment_the_folder_is_the_old_trace_or_a_capture_to_go_on_with(tmp_path, monkeypatch, operation):
+    write(tmp_path / "t", weights=True)
+    old = {file: file.read_bytes() for file in (tmp_path / "t").rglob("*.safetensors")}
+    other = weight_tensors() | {"bias": np.ones(OUTPUTS, np.float32)}
+
+    def replace(writer: TraceWriter) -> None:
+        append(writer, activations(5)[writer.sites[0].tokens if writer.sites else 0 :])
+        writer.checkpoint({"all": 5})
+        file = writer.write_weights("layer_0", [PROJECTION], lambda _: other)
+        stored = PROJECTION.model_copy(update={"has_weight": True, "weight_file": file})
+        sites = tuple(each.model_copy(update={"projections": (stored,)}) for each in writer.sites)
+        writer.finish(sites, FACTS | {"dtype": "int8"})
+
+    with monkeypatch.context() as patch:
+        kill_at(patch, operation)
+        with suppress(Killed):
+            replace(TraceWriter.start(tmp_path / "t", {}, force=True))
+    try:
+        rows = Trace.open(tmp_path / "t").sites[0].tokens
+    except AccelSimError as error:
+        assert "unfinished" in str(error)
+        replace(TraceWriter.resume(tmp_path / "t", {}))
+        rows = Trace.open(tmp_path / "t").sites[0].tokens
+        assert rows == 5
+    if rows == 5:
+        np.testing.assert_array_equal(Trace.open(tmp_path / "t").weight("block.0.up").bias, np.ones(OUTPUTS))
+    else:
+        assert {file: file.read_bytes() for file in old} == old
 
 
 def test_a_full_disk_leaves_nothing_that_reads_as_complete(tmp_path):

@@ -40,7 +40,13 @@ class SequenceRun:
         if self._cached:
             inputs["past_key_values"] = self._past
         with torch.no_grad():
-            output = self._model(**inputs) if recorder is None else recorder.chunk(inputs, position, sequence)
+            try:
+                output = self._model(**inputs) if recorder is None else recorder.chunk(inputs, position, sequence)
+            except AccelSimError:
+                raise
+            except (RuntimeError, ValueError) as error:  # out of memory, a cache that the model cannot do without …
+                what = f"{type(self._model).__name__}: tokens {position}-{position + token_ids.shape[1] - 1}"
+                raise AccelSimError(f"{what}: the forward pass failed: {type(error).__name__}: {error}") from error
         if self._cached:
             self._past = getattr(output, "past_key_values", None)
             if self._past is None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import transformers
 
-from accel_sim.capture.default_model import DEFAULT_ID, default_model_file
+from accel_sim.capture.default_model import default_model_file
 from accel_sim.capture.options import CaptureOptions
 from accel_sim.errors import AccelSimError
 from accel_sim.trace.reader import file_sha256
@@ -36,8 +36,10 @@ def load_model(options: CaptureOptions, on_status: Callable[[str], None] = lambd
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # retries; the error itself is reported below
-    where, gguf, name = _locate(options.model, on_status)
-    arguments: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
+    where, gguf = _locate(options.model, on_status)
+    name = options.model_name
+    # Without an answer transformers would ask on the terminal whether to run code that a model brings along.
+    arguments: dict[str, Any] = {"trust_remote_code": False} | ({"gguf_file": gguf} if gguf else {})
     if Path(where).is_dir():
         arguments["local_files_only"] = True
     on_status(f"loading {name}")
@@ -72,20 +74,20 @@ def run_experts_one_by_one(model: transformers.PreTrainedModel) -> None:
         model.set_experts_implementation("eager")
 
 
-def _locate(model: str | None, on_status: Callable[[str], None]) -> tuple[str, str | None, str]:
-    """Folder or id, name of the GGUF file in it, and the name to record."""
+def _locate(model: str | None, on_status: Callable[[str], None]) -> tuple[str, str | None]:
+    """Folder or id, and the name of the GGUF file in it."""
     if model is None:
         file = default_model_file(on_status)
-        return str(file.parent), file.name, DEFAULT_ID
+        return str(file.parent), file.name
     path = Path(model).expanduser()
     if path.is_file():
         if path.suffix.lower() != ".gguf":
             raise AccelSimError(f"--model {model}: a file must be a GGUF file (.gguf); else a folder or a hub id")
-        return str(path.parent), path.name, path.name
+        return str(path.parent), path.name
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise AccelSimError(f"--model {model}: the folder has no config.json, so transformers cannot load it")
-        return str(path), None, path.resolve().name
+        return str(path), None
     if model.lower().endswith(".gguf") or model.startswith((".", "/", "~")):
         raise AccelSimError(f"--model {model}: no such file or folder")
-    return model, None, model
+    return model, None

@@ -55,6 +55,8 @@ class CaptureOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise AccelSimError(f"--{name.replace('_', '-')} {value}: expected a whole number from 1 on")
+        if "" in self.sites:
+            raise AccelSimError("--sites: an empty word; expected words or shell patterns separated by commas")
         _one_of("dtype", self.dtype, STORED_TYPES)
         _one_of("phase", self.phase, ("prefill", "decode"))
         _one_of("compute-dtype", self.compute_dtype, ("auto", "float32", "bfloat16", "float16"))
@@ -68,6 +70,16 @@ class CaptureOptions:
             text = getattr(self, name)
             if text is not None:
                 check_layers(text, f"--{name.replace('_', '-')}")
+
+    @property
+    def model_name(self) -> str:
+        """What a trace calls the model: its id, or the name of the folder or file."""
+        if self.model is None:
+            from accel_sim.capture.default_model import DEFAULT_ID
+
+            return DEFAULT_ID
+        path = Path(self.model).expanduser()
+        return path.resolve().name if path.is_dir() else path.name if path.is_file() else self.model
 
 
 def require_libraries() -> None:

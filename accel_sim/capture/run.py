@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 import accel_sim
+from accel_sim.capture.finished import finished_trace
 from accel_sim.capture.forward import run_prompts
 from accel_sim.capture.load import LoadedModel, load_model
 from accel_sim.capture.options import CaptureOptions
@@ -24,7 +25,7 @@ from accel_sim.capture.text import Prompt, cut_prompts, read_texts, standard_tex
 from accel_sim.capture.watch import Observer
 from accel_sim.capture.weights import store_weights
 from accel_sim.errors import AccelSimError
-from accel_sim.trace.format import Coverage, Manifest, ModelInfo, Site, TokenizerInfo, read_manifest
+from accel_sim.trace.format import Coverage, Manifest, ModelInfo, Site, TokenizerInfo
 from accel_sim.trace.layers import select_layers
 from accel_sim.trace.writer import TraceWriter, check_vacant, occupant
 
@@ -36,10 +37,10 @@ def capture(options: CaptureOptions, observer: Observer | None = None) -> Manife
     that were not seen unless `options.allow_partial`; the folder then does not read as a trace.
     """
     observer = observer or Observer()
-    if options.resume and occupant(options.out) == "a trace":
-        return _finished_already(options)
-    if not options.resume:
-        check_vacant(options.out, options.force)
+    finished = finished_trace(options)
+    if finished is not None:
+        return finished
+    check_vacant(options.out, options.force, options.resume)
     texts = read_texts(options.texts) or standard_texts()
     loaded = load_model(options, observer.on_status)
     _check_length(loaded, options)
@@ -83,6 +84,7 @@ def record(
             "dtype": options.dtype,
             "layers": select_layers(options.layers, range(len(blocks.modules))),
             "layers_in_model": len(blocks.modules),
+            "site_filter": options.sites,
             "coverage": coverage,
             "versions": _versions(),
             "command": options.command,
@@ -94,26 +96,6 @@ def _open_writer(options: CaptureOptions, identity: dict[str, Any]) -> TraceWrit
     if options.resume and occupant(options.out) is not None:
         return TraceWriter.resume(options.out, identity)
     return TraceWriter.start(options.out, identity, options.force)
-
-
-def _finished_already(options: CaptureOptions) -> Manifest:
-    """The trace that a resumed capture finds finished, if it is the one that was asked for."""
-    manifest = read_manifest(options.out)
-    asked = {
-        "phase": options.phase,
-        "tokens_per_sequence": options.tokens,
-        "sequences": options.sequences,
-        "new_tokens": options.new_tokens,
-        "dtype": options.dtype,
-        "layers": select_layers(options.layers, range(manifest.layers_in_model)),
-    }
-    for name, value in asked.items():
-        if getattr(manifest, name) != value:
-            raise AccelSimError(
-                f"{options.out}: holds a finished trace with {name} {getattr(manifest, name)}, not {value}; "
-                "name another folder with --out, or replace it with --force"
-            )
-    return manifest
 
 
 def _check_length(loaded: LoadedModel, options: CaptureOptions) -> None:

@@ -89,6 +89,8 @@ def capture(
     ] = False,
 ) -> None:
     """Run a language model on text and store what its linear projections are fed, as a trace to simulate."""
+    from accel_sim.capture.finished import finished_trace
+
     options = CaptureOptions(
         out=out,
         model=model,
@@ -98,7 +100,7 @@ def capture(
         phase=phase,  # type: ignore[arg-type]  # checked by CaptureOptions
         new_tokens=new_tokens,
         layers=layers,
-        sites=tuple(word.strip() for word in sites.split(",") if word.strip()) if sites else (),
+        sites=tuple(word.strip() for word in sites.split(",")) if sites is not None else (),
         lm_head=lm_head,
         dtype=dtype,  # type: ignore[arg-type]
         weights=weights,
@@ -111,8 +113,12 @@ def capture(
         force=force,
         command=(Path(sys.argv[0]).name, *sys.argv[1:]),
     )
-    require_libraries()
-    print(_summary(_run(options), out))
+    finished = finished_trace(options)
+    if finished is not None:
+        print(f"{out}: holds this trace already, whole and with matching checksums; nothing to do")
+    else:
+        require_libraries()
+    print(_summary(finished or _run(options), out))
 
 
 def _run(options: CaptureOptions) -> Manifest:

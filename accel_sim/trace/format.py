@@ -178,6 +178,8 @@ class Manifest(_Entry):
     """The decoder blocks that were captured."""
     layers_in_model: Count
     """Number of decoder blocks of the model."""
+    site_filter: tuple[str, ...] = ()
+    """The words that chose projections (`--sites`); none means that all were captured."""
     coverage: Coverage
     sites: tuple[Site, ...]
     """In execution order."""

@@ -44,14 +44,13 @@ class TraceWriter:
         Raises AccelSimError when `path` holds a trace, finished or not, and `force` is false, or holds other files.
         """
         check_vacant(path, force)
+        writer = cls(path, identity, (), {})
         with _reporting(path):
-            # The manifest goes first: what is left of an old trace must not read as complete.
-            (path / MANIFEST_NAME).unlink(missing_ok=True)
-            for folder in ("activations", "weights"):
-                shutil.rmtree(path / folder, ignore_errors=True)
-            (path / "activations").mkdir(parents=True)
-            writer = cls(path, identity, (), {})
+            path.mkdir(parents=True, exist_ok=True)
+            # In this order the folder is at every moment an old trace, or an unfinished capture, and never neither.
             writer.checkpoint({})
+            (path / MANIFEST_NAME).unlink(missing_ok=True)
+            writer._clear()
         return writer
 
     @classmethod
@@ -74,7 +73,10 @@ class TraceWriter:
                 )
         writer = cls(path, identity, map(Site.model_validate, state["sites"]), state["progress"])
         with _reporting(path):
-            writer._drop_rows_after_checkpoint()
+            if writer._sites:
+                writer._drop_rows_after_checkpoint()
+            else:
+                writer._clear()
         return writer
 
     @property
@@ -183,6 +185,12 @@ class TraceWriter:
             _rows_path(self.path / site.file).unlink(missing_ok=True)
         (self.path / UNFINISHED_NAME).unlink(missing_ok=True)
 
+    def _clear(self) -> None:
+        """Make the folders empty: what they hold belongs to no checkpoint, and may be an older trace's."""
+        for folder in ("activations", "weights"):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
+        (self.path / "activations").mkdir()
+
     def _drop_rows_after_checkpoint(self) -> None:
         expected = {self.path / site.file: site for site in self._sites.values()}
         for path, site in expected.items():
@@ -198,7 +206,9 @@ class TraceWriter:
 
 
 def occupant(path: Path) -> str | None:
-    """What folder `path` holds: None (nothing), a trace, an unfinished capture, or other files."""
+    """What `path` holds: None (nothing), a trace, an unfinished capture, other files; or that it is a file itself."""
+    if path.is_file():
+        return "a file"
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     if (path / MANIFEST_NAME).exists():
@@ -206,14 +216,24 @@ def occupant(path: Path) -> str | None:
     return "an unfinished capture" if (path / UNFINISHED_NAME).exists() else "other files"
 
 
-def check_vacant(path: Path, force: bool) -> None:
-    """Raise AccelSimError when `path` holds a trace, finished or not, and `force` is false, or holds other files."""
+def check_vacant(path: Path, force: bool, resume: bool = False) -> None:
+    """Raise AccelSimError unless a trace can be written to folder `path`.
+
+    It must be new or empty, hold a trace, finished or not, that `force` replaces, or an unfinished one that `resume`
+    goes on with; and it, or the folder that it will be made in, must be writable.
+    """
     what = occupant(path)
+    if what == "a file":
+        raise AccelSimError(f"{path}: is a file; name a new or an empty folder with --out")
     if what == "other files":
         raise AccelSimError(f"{path}: holds files that are no trace; name a new or an empty folder with --out")
-    if what and not force:
+    if what and not force and not (resume and what == "an unfinished capture"):
         hint = "--force replaces it" + (", --resume goes on with it" if what == "an unfinished capture" else "")
         raise AccelSimError(f"{path}: holds {what} already; {hint}")
+    parent = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+        why = "permission denied" if parent.is_dir() else "is no folder"
+        raise AccelSimError(f"{path}: cannot be written: {parent}: {why}")
 
 
 def _complete(path: Path, site: Site) -> None:
