@@ -12,6 +12,7 @@ from accel_sim import cost
 from accel_sim.arch import load_arch, shipped_archs
 from accel_sim.arch.schema import Arch
 from accel_sim.cost.parts import parts
+from accel_sim.cost.units import kinds
 from accel_sim.pattern import Pattern
 from accel_sim.timing.activity import Activity
 
@@ -378,6 +379,17 @@ def test_every_figure_of_a_shipped_machine_has_a_source(name):
     assert all(row.source and row.unit for row in rows)
     listed = {row.quantity for row in rows}
     assert all(f"{part.unit.name}: area" in listed for part in parts(arch))
+
+
+@pytest.mark.parametrize("mux", MUXES)
+@pytest.mark.parametrize("metadata", ["bitmap", "index", "enumerative"])
+def test_every_table_row_inside_a_sum_has_its_own_source(mux, metadata):
+    rows = cost.sources(machine("8:16", operand_mux=mux, metadata=metadata))
+    listed = {row.quantity for row in rows}
+    sums = [row.source.removeprefix("sum of its parts: ") for row in rows if row.source.startswith("sum of its parts")]
+    from_table = {part for each in sums for part in each.split(" + ") if part.partition(" ")[0] in kinds()}
+    assert len(from_table) >= 5
+    assert {f"{part}: area" for part in from_table} <= listed
 
 
 def test_the_extrapolated_decoder_is_marked_in_the_sources():

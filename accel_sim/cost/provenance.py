@@ -75,6 +75,8 @@ def _inside_sums(arch: Arch) -> Iterator[UnitCost]:
         yield unit("absm", m=pattern.m)
         yield unit(circuits.TOP_N[arch.sparsity.selector.kind], pattern.n, pattern.m)
         yield from (unit("bm2oh", pattern.n, pattern.m), unit("sel_onehot", pattern.n, pattern.m))
+        if arch.sparsity.metadata == "index" or arch.sparsity.operand_mux != "onehot":
+            yield unit("bm2idx", pattern.n, pattern.m)
         if arch.sparsity.metadata == "enumerative":
             yield from (unit("enum2bm", pattern.n, pattern.m), unit("bm2enum", pattern.n, pattern.m))
 
