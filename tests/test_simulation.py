@@ -1,6 +1,7 @@
 """The composed result: documented keys, sums, comparisons, and the shipped trace on both engines."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -182,6 +183,43 @@ def test_repeated_products_count_as_often_as_they_stand_for():
     assert repeated.dense_cycles == 5 * single.dense_cycles
     assert repeated.energy_pj["total"] == pytest.approx(5 * single.energy_pj["total"])
     assert repeated.speedup_iso_area == pytest.approx(single.speedup_iso_area)
+
+
+def test_the_mean_loss_weighs_layers_by_their_work():
+    result = on_shipped_trace("8x16")
+    loss_of_site = {}
+    for layer in result.layers:  # of the inputs everywhere, since most layers lack weights
+        loss_of_site[layer.site] = shipped_statistics().site(layer.site, Pattern("8:16")).input_loss
+    work = [layer.tokens * layer.features * layer.outputs for layer in result.layers]
+    losses = [loss_of_site[layer.site] for layer in result.layers]
+    assert result.quality_loss.value == pytest.approx(np.average(losses, weights=work))
+    assert result.quality_loss.value != pytest.approx(np.mean(losses), rel=1e-3)
+
+
+def test_projections_of_one_site_share_its_selection_at_write_back():
+    once = one_layer()
+    gemm = once.gemms[0]
+    twice = Workload(once.name, once.source, (gemm, replace(gemm, name="second")), once.sites)
+    at_load, at_write_back = (load_arch("8x16", [f"sparsity.selector.placement={p}"]) for p in ("load", "write_back"))
+    for arch, times in ((at_load, 2), (at_write_back, 1)):
+        single, both = (simulate(arch, workload).energy_pj["selector"] for workload in (once, twice))
+        assert both == pytest.approx(times * single)
+
+
+def test_gating_counts_the_slots_that_hold_zeros():
+    # Each group of 16 holds 4 non-zeros, so half of its 8 slots are zero; on the dense machine 12 of 16 features are.
+    codes = np.zeros((32, 64), np.int8)
+    codes[:, ::4] = 5
+    gemm = Gemm("layer", "site", 32, 64, 32)
+    site = SiteActivations(lambda: (codes, np.ones(32, np.float32)))
+    workload = Workload("quarter", "every fourth feature", (gemm,), {"site": site})
+    statistics = WorkloadStatistics(workload)
+    assert statistics.site("site", Pattern("8:16")).zero_slots == 0.5
+    assert statistics.site("site", None).zero_slots == 0.75
+    plain, gated = (simulate(load_arch("8x16", [f"zero_gating={kind}"]), workload) for kind in ("none", "operand"))
+    held = 32 * 32 * 64 // 2 // 2
+    saved = plain.energy_pj["multiply"] - gated.energy_pj["multiply"]
+    assert saved == pytest.approx(held * 0.215 * 0.9588), "the anchored energy of one multiplier"
 
 
 def test_a_sampled_site_states_its_error():
