@@ -1,1 +1,1 @@
-"""The commands: `accel-sim capture|simulate|pareto|validate|schema`."""
+"""The commands: `accel-sim capture|trace|simulate|pareto|validate|schema`."""

@@ -16,13 +16,14 @@ from accel_sim.cli.capture import capture
 from accel_sim.cli.pareto import pareto
 from accel_sim.cli.schema import schema
 from accel_sim.cli.simulate import simulate
+from accel_sim.cli.trace import trace
 from accel_sim.cli.validate import validate
 from accel_sim.errors import AccelSimError
 
 
 def main() -> None:
     """`accel-sim COMMAND …`."""
-    app = _app(capture, simulate, pareto, validate, schema)
+    app = _app(capture, trace, simulate, pareto, validate, schema)
     app.callback()(_options)
     _run(app, "accel-sim")
 

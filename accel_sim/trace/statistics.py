@@ -42,6 +42,11 @@ class SiteStatistics:
         counts = self.group_nonzeros[group]
         return float(counts[: kept + 1].sum() / counts.sum())
 
+    def magnitude_quantile(self, share: float) -> int:
+        """The smallest magnitude that at least `share` (0 … 1) of the codes do not exceed."""
+        reached = self.magnitudes.cumsum() >= share * self.magnitudes.sum()
+        return int(np.argmax(reached))
+
 
 def site_statistics(codes: np.ndarray, group_sizes: Sequence[int] = GROUP_SIZES) -> SiteStatistics:
     """Statistics of INT8 codes [T, K], for groups of the given sizes.
@@ -63,6 +68,24 @@ def site_statistics(codes: np.ndarray, group_sizes: Sequence[int] = GROUP_SIZES)
         zero_fraction_per_token=1 - nonzero.mean(axis=1),
         magnitudes=magnitudes,
         group_nonzeros={group: _group_counts(nonzero, group) for group in group_sizes},
+    )
+
+
+def pooled(parts: Sequence[SiteStatistics]) -> SiteStatistics:
+    """Statistics of several sites as if their rows stood in one; all must have the same features and group sizes."""
+    first = parts[0]
+    if len({part.features for part in parts}) > 1:
+        raise AccelSimError("statistics of sites with different numbers of features cannot be pooled")
+    magnitudes = np.sum([part.magnitudes for part in parts], axis=0)
+    return SiteStatistics(
+        tokens=sum(part.tokens for part in parts),
+        features=first.features,
+        zero_fraction=float(magnitudes[0] / magnitudes.sum()),
+        zero_fraction_per_token=np.concatenate([part.zero_fraction_per_token for part in parts]),
+        magnitudes=magnitudes,
+        group_nonzeros={
+            group: np.sum([part.group_nonzeros[group] for part in parts], axis=0) for group in first.group_nonzeros
+        },
     )
 
 
