@@ -65,6 +65,36 @@ def test_a_mantissa_that_rounds_up_to_two():
     assert requantize(acc, np.array([just_below_one]), np.float32([1]), 1.0).item() == 100
 
 
+def where_the_last_bit_of_the_mantissa_decides(seed: int) -> tuple[int, float, float]:
+    """An accumulator and two scales whose product of mantissas rounds up, so that acc·m reaches 1.5 and acc·(m−1) does
+    not: 2 where the mantissa is rounded, 1 where it is cut off."""
+    draw = np.random.default_rng(seed)
+    while True:
+        token, output = (int(draw.integers(2**30, 2**31)) for _ in range(2))
+        mantissa = (token * output + 2**30) >> 31
+        for shift in range(24, 32):
+            acc = -(-3 * 2 ** (30 + shift) // mantissa)
+            if mantissa > token * output >> 31 and mantissa <= acc < 2**31:
+                return acc, token * 2.0 ** (-31 - shift), output * 2.0**-31
+
+
+@pytest.mark.parametrize("name", ["numpy", *OTHER_BACKENDS])
+@given(seeds)
+def test_the_product_of_the_mantissas_is_rounded(name, seed):
+    acc, scale_x, scale_w = where_the_last_bit_of_the_mantissa_decides(seed)
+    assert requantize_by_fractions(acc, scale_x, scale_w, 1.0) == 2
+    arguments = np.array([[acc, -acc]], np.int32), np.array([scale_x]), np.full(2, scale_w), 1.0
+    assert requantize(*arguments, backend=require_backend(name)).tolist() == [[2, -2]]
+
+
+def test_the_mantissa_of_each_scale_is_rounded_half_up():
+    """2^30 + ½ becomes 2^30 + 1; cut off, or rounded to even, the product would fall just short of 1.5."""
+    scale = (2**30 + 0.5) * 2.0**-60
+    acc = np.array([[3 * 2**29 - 1]], np.int32)
+    assert requantize(acc, np.array([scale]), np.array([1.0]), 1.0).item() == 2
+    assert requantize(acc, np.array([1.0]), np.array([scale]), 1.0).item() == 2
+
+
 def random_outputs(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     draw = np.random.default_rng(seed)
     acc = draw.integers(-(2**31), 2**31, (5, 9)) >> draw.integers(0, 31, (5, 9))

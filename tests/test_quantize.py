@@ -42,6 +42,12 @@ def test_halves_round_to_even():
     assert codes.tolist() == [[127, 0, 2, 2, 0, -2]]
 
 
+def test_it_divides_rather_than_multiplies_by_a_reciprocal():
+    """2.97… is the float32 at 2.5 scales or just above; its product with the rounded reciprocal is not."""
+    codes, _ = quantize_tokens(np.array([[151.0, float.fromhex("0x1.7c78f4p+1")]], np.float32))
+    assert codes.tolist() == [[127, 3]]
+
+
 def test_the_largest_magnitude_becomes_127_on_either_side():
     codes, scales = quantize_tokens(np.array([[-3.0, 3.0, 0.0], [-8.0, 1.0, 0.0]]))
     assert codes.tolist() == [[-127, 127, 0], [-127, 16, 0]]
