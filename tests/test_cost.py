@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from accel_sim import cost
 from accel_sim.arch import load_arch, shipped_archs
 from accel_sim.arch.schema import Arch
-from accel_sim.cost.parts import parts
+from accel_sim.cost.parts import LOGIC_COMPONENTS, parts
 from accel_sim.cost.units import kinds
 from accel_sim.pattern import Pattern
 from accel_sim.timing.activity import Activity
@@ -344,6 +344,36 @@ def test_wires_can_be_switched_off_and_carry_a_band():
     low, high = on.wires_band_pj
     assert low < on.components_pj["wires"] < high
     assert off.components_pj["wires"] == 0
+
+
+def test_wires_by_hand():
+    area = cost.area(machine("8:16"))
+    outside = ("selectors", "selector_pipeline_registers", "requantisers", "token_scale_units", "control")
+    logic = [name for name in LOGIC_COMPONENTS if name not in outside]
+    side_mm = sum(area.components_um2[name] for name in logic) ** 0.5 / 1000
+    nothing = {f.name: 0 for f in fields(Activity)}
+
+    def wires(**done: int) -> float:
+        work = Activity(**nothing | done)
+        return cost.energy(machine("8:16"), Pattern("8:16"), work, 5e8).components_pj["wires"]
+
+    assert wires(requantised=1000) == pytest.approx(1000 * 32 * 0.121 * side_mm), "32 bits of every sum"
+    one_hot = 8 * 2 * (1 - 1 / 9)  # two of a slot's nine lines change, unless the slot repeats
+    assert wires(decoded_groups=1000) == pytest.approx(1000 * one_hot * 0.240 * side_mm)
+    weight_side_mm = (16 * 0.2037) ** 0.5
+    assert wires(weight_sram_read_bytes=1000) == pytest.approx(8000 * 0.121 * (side_mm + weight_side_mm))
+
+
+def test_selecting_at_write_back_writes_and_reads_the_row_that_waits_for_its_maximum():
+    arch = machine("8:16", selector={"placement": "write_back"})
+    spent = cost.energy(arch, Pattern("8:16"), WORK, 5e8).components_pj["row_scale_buffer"]
+    assert spent == pytest.approx(60_000 * 16 * 2 * (40.35 + 139.1) / 64), "two bytes a feature"
+
+
+def test_only_lanes_that_hold_a_slot_have_a_multiplexer():
+    # Two 7:16 groups on 16 lanes keep 14 busy.
+    area = cost.area(machine("7:16")).components_um2["operand_multiplexers"]
+    assert area == pytest.approx(1024 * 2 * cost.unit("sel_onehot", 7, 16).area_um2 / 0.7)
 
 
 def test_tracks_enlarge_only_a_block_that_is_too_small_for_them():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from accel_sim.errors import AccelSimError
 from accel_sim.timing import compiled, event
 from accel_sim.timing.critical_path import critical_path
-from accel_sim.timing.pipeline import COMPUTE, LOAD, Pipeline, dram_order
+from accel_sim.timing.pipeline import COMPUTE, LOAD, SELECT, STORE, Pipeline, dram_order
 
 
 def random_pipeline(rng: np.random.Generator) -> Pipeline:
@@ -54,6 +54,29 @@ def test_nothing_starts_before_what_it_waits_for(seed):
     assert (start[2:, LOAD] >= end[:-2, COMPUTE]).all(), "a load overwrites an SRAM half in use"
     dram = [(start[item, stage], end[item, stage]) for stage, item in dram_order(pipeline.items)]
     assert all(later[0] >= earlier[1] for earlier, later in pairwise(dram))
+
+
+def by_stage(path, stage: int) -> list[bool]:
+    return path.occupied[:, stage].tolist()
+
+
+def test_ties_on_the_critical_path_go_to_the_later_stage():
+    # By hand: compute 0 at 0..1 and 1 at 1..3, store 0 at 1..3. Store 1 has waited for both: store 0 is charged.
+    durations = np.array([[0, 0, 1, 0, 2], [0, 0, 2, 0, 1]])
+    pipeline = Pipeline(durations, np.zeros(5, np.int64), np.zeros(2, bool))
+    path = critical_path(pipeline, compiled.run(pipeline))
+    assert by_stage(path, STORE) == [True, True]
+    assert by_stage(path, COMPUTE) == [True, False]
+
+
+def test_a_full_double_buffer_is_charged_to_the_stage_that_should_empty_it():
+    # By hand: select 0 at 0..1 and 1 at 1..4, compute 0 at 1..4. Select 2 has waited for select 1 and for the place
+    # that compute 0 gives back.
+    durations = np.array([[0, 1, 3, 0, 0], [0, 3, 1, 0, 0], [0, 5, 1, 0, 0]])
+    pipeline = Pipeline(durations, np.zeros(5, np.int64), np.zeros(3, bool))
+    path = critical_path(pipeline, compiled.run(pipeline))
+    assert by_stage(path, SELECT) == [True, False, True]
+    assert by_stage(path, COMPUTE) == [True, False, True]
 
 
 def test_dram_order_is_loads_ahead_of_stores_by_two():

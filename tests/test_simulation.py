@@ -64,6 +64,9 @@ def test_breakdowns_and_components_add_up(name):
     assert result.edp == pytest.approx(result.energy_pj["total"] * 1e-12 * result.time_s)
     assert result.time_s == pytest.approx(result.cycles / result.clock_hz)
     assert result.clock_hz == pytest.approx(min(500e6, 1e9 / result.critical_path_ns))
+    macs = sum(layer.tokens * layer.features * layer.outputs for layer in result.layers)
+    gops = 2 * macs / result.time_s / 1e9
+    assert result.performance_per_mm2 == pytest.approx(gops / (result.area.total_um2 / 1e6))
 
 
 def test_json_has_the_documented_keys(tmp_path):

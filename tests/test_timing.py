@@ -12,7 +12,7 @@ from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 from accel_sim.timing import CAUSES, Latencies, bottleneck, compiled, time_layer
 from accel_sim.timing.layer import cycles_with_more_columns, plan
-from accel_sim.timing.tiling import cut, formats, tilings
+from accel_sim.timing.tiling import Tiling, cut, formats, tilings
 from accel_sim.workload import Gemm
 
 LATENCIES = Latencies(select=1, compute=2, requantise=2)
@@ -284,6 +284,19 @@ def test_more_columns_do_not_bring_more_requantisers(drain):
 def test_ties_for_the_bottleneck_go_to_the_array():
     breakdown = dict.fromkeys(CAUSES, 0) | {"ideal_compute": 3, "array_underuse": 2, "dram": 5}
     assert bottleneck(breakdown) == "compute"
+
+
+def test_a_block_that_fills_its_buffer_waits_for_the_one_before():
+    tiling = Tiling("weights", block_panels=2, replacement="single", streaming="double")
+    items = cut(product(96, 64, 192), load_arch("8x16"), Pattern("8:16"), tiling)
+    assert items.exclusive.tolist() == [False, False, False, True, False, False, True, False, False]
+
+
+def test_a_part_of_a_group_counts_as_the_work_it_is():
+    # 2040 features are 127 groups of 8 slots and half a group, which fills 8 slots as well: 1024 slots in 64 cycles.
+    timing = timed("8x16", product(32, 2040, 32))
+    assert timing.breakdown["ideal_compute"] == 64
+    assert timing.breakdown["array_underuse"] == 0
 
 
 def test_a_tile_row_rounds_up_to_whole_groups():
