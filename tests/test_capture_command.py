@@ -115,6 +115,9 @@ def test_a_finished_trace_that_is_damaged_is_not_taken_for_whole(tmp_path, model
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(AccelSimError, match="truncated"):
         run(*common, "--resume")
+    file.write_bytes(file.read_bytes() + b"\1")
+    with pytest.raises(AccelSimError, match="damaged"):
+        run(*common, "--resume")
 
 
 def test_a_finished_trace_is_found_without_the_libraries(tmp_path, model_folder, monkeypatch):

@@ -244,6 +244,46 @@ def test_a_product_that_is_not_seen_is_named(tmp_path):
     assert manifest.coverage.missing == ("model.layers.1.mlp.down_proj.weight",) and manifest.coverage.fraction < 1
 
 
+def test_a_product_that_is_seen_for_some_tokens_only_is_named(tmp_path):
+    loaded = loaded_model("llama")
+    module = loaded.model.model.layers[1].mlp.down_proj
+
+    def forward(x):
+        return torch.cat([module.weight.new_zeros(1, 2, 16), torch.nn.functional.linear(x[:, 2:], module.weight)], 1)
+
+    module.forward = forward
+    with pytest.raises(AccelSimError, match=r"not, or not wholly, seen: model\.layers\.1\.mlp\.down_proj\.weight;"):
+        record(loaded, prompts(1, len(PROMPT)), options(tmp_path / "t"))
+
+
+def test_a_product_with_a_part_of_a_weight_is_not_taken_for_all_of_it(tmp_path):
+    loaded = loaded_model("llama")
+    module = loaded.model.model.layers[1].mlp.down_proj
+
+    def forward(x):
+        first = torch.nn.functional.linear(x, module.weight[:10])
+        return torch.cat([first, (x[..., None, :] * module.weight[10:]).sum(-1)], -1)
+
+    module.forward = forward
+    with pytest.raises(AccelSimError, match=r"seen: model\.layers\.1\.mlp\.down_proj\.weight;"):
+        record(loaded, prompts(1, len(PROMPT)), options(tmp_path / "t"))
+
+
+def test_a_product_that_is_computed_twice_is_one_projection(tmp_path):
+    loaded = loaded_model("llama")
+    module = loaded.model.model.layers[1].mlp.down_proj
+    linear = torch.nn.functional.linear
+    module.forward = lambda x: (linear(x, module.weight) + linear(x, module.weight)) / 2
+    manifest = record(loaded, prompts(1, len(PROMPT)), options(tmp_path / "t", weights=True))
+    assert manifest.coverage.fraction == 1
+    trace = Trace.open(tmp_path / "t")
+    (site,) = (site for site in trace.sites if site.name.startswith("layers.1.mlp.down_proj"))
+    assert site.name == "layers.1.mlp.down_proj" and len(site.projections) == 1
+    for each in trace.sites:
+        for projection in each.projections:
+            assert trace.weight(projection.name).codes.shape == (projection.features, projection.outputs)
+
+
 def test_an_activation_that_is_not_finite_is_named(tmp_path):
     loaded = loaded_model("llama")
     with torch.no_grad():

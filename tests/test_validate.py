@@ -112,6 +112,22 @@ def test_another_dtype_is_a_divergence(trace):
         validate_trace(trace, PATTERNS, {"broken": Wide()})
 
 
+def test_floats_are_compared_as_bits(tmp_path):
+    class Zeros:
+        def draw(self, generator, rows, features):
+            return np.zeros((rows, features), np.float32)
+
+    class NegativeZero(NumpyBackend):
+        def dequantize(self, *arguments):
+            return -super().dequantize(*arguments)
+
+    projections = (projection("layer0.query", 8),)
+    site = Site(name="layer0.input", layer=0, features=36, tokens=2, projections=projections)
+    trace = write_synthetic_trace(tmp_path / "t", [site], Zeros(), weights=True)
+    with pytest.raises(Divergence, match=r"float32 outputs\[0, 0\] is -0\.0 from backend broken, and 0\.0 from"):
+        validate_trace(trace, PATTERNS, {"broken": NegativeZero()})
+
+
 def test_without_weights(tmp_path):
     comparison = validate_trace(
         write_trace(tmp_path / "t", weights=False), PATTERNS, {"numba": backends.backend("numba")}

@@ -86,8 +86,11 @@ class Recorder:
         key = (activation.data_ptr(), tuple(rows.shape), strides, activation.dtype, activation._version)
         if key not in self._alive:
             self._alive[key] = self._store(product, rows, name)
-        self._alive[key].projections.append(self._projection(product, name, rows.shape[1]))
-        self.macs[parameter.name] += self._alive[key].stored.size * product.outputs
+        seen = self._alive[key]
+        if name in (each.name for each in seen.projections):  # the same product of the same tensor once more
+            return
+        seen.projections.append(self._projection(product, name, rows.shape[1]))
+        self.macs[parameter.name] += seen.stored.size * product.outputs
 
     def _store(self, product: Product, rows: torch.Tensor, name: str) -> _Activation:
         parameter = product.parameter

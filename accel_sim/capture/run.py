@@ -126,7 +126,9 @@ def _coverage(parameters: tuple[LinearParameter, ...], macs: dict[str, int], opt
     tokens = options.sequences * (options.new_tokens if options.phase == "decode" else options.tokens)
     expected = {each.name: each.macs_per_token * tokens for each in parameters}
     missing = tuple(name for name, count in expected.items() if macs.get(name, 0) < count)
-    return Coverage(expected_macs=sum(expected.values()), captured_macs=sum(macs.values()), missing=missing)
+    # A weight that is applied to more than one activation a token must not make up for one that was not seen.
+    captured = sum(min(macs.get(name, 0), count) for name, count in expected.items())
+    return Coverage(expected_macs=sum(expected.values()), captured_macs=captured, missing=missing)
 
 
 def _in_order(sites: tuple[Site, ...]) -> tuple[Site, ...]:
