@@ -265,8 +265,21 @@ def test_a_product_with_a_part_of_a_weight_is_not_taken_for_all_of_it(tmp_path):
         return torch.cat([first, (x[..., None, :] * module.weight[10:]).sum(-1)], -1)
 
     module.forward = forward
-    with pytest.raises(AccelSimError, match=r"seen: model\.layers\.1\.mlp\.down_proj\.weight;"):
-        record(loaded, prompts(1, len(PROMPT)), options(tmp_path / "t"))
+    manifest = record(loaded, prompts(1, len(PROMPT)), options(tmp_path / "t", allow_partial=True))
+    assert manifest.coverage.missing == ("model.layers.1.mlp.down_proj.weight",)
+    assert "layers.1.mlp.down_proj" not in {site.name for site in manifest.sites}
+
+
+def test_a_weight_that_is_used_more_often_does_not_make_up_for_one_that_is_not_seen(tmp_path):
+    loaded = loaded_model("llama")
+    often, unseen = (loaded.model.model.layers[layer].mlp.down_proj for layer in (0, 1))
+    linear = torch.nn.functional.linear
+    often.forward = lambda x: linear(x, often.weight) + linear(2 * x, often.weight)
+    unseen.forward = lambda x: (x[..., None, :] * unseen.weight).sum(-1)
+    manifest = record(loaded, prompts(1, len(PROMPT)), options(tmp_path / "t", allow_partial=True))
+    assert manifest.coverage.missing == ("model.layers.1.mlp.down_proj.weight",) and manifest.coverage.fraction < 1
+    (site,) = (site for site in manifest.sites if site.name == "layers.0.mlp.down_proj")
+    assert site.tokens == 2 * len(PROMPT)
 
 
 def test_a_product_that_is_computed_twice_is_one_projection(tmp_path):
