@@ -230,6 +230,13 @@ def test_a_sampled_site_states_its_error():
     assert 0 < result.quality_loss.standard_error < result.quality_loss.value
 
 
+def test_what_the_tables_lack_is_named():
+    bitmap = on_shipped_trace("16x32").extrapolated
+    assert "dotk K=16: energy" in bitmap, "only its area was measured"
+    enumerative = simulate(load_arch("16x32", ["sparsity.metadata=enumerative"]), one_layer()).extrapolated
+    assert next(row for row in enumerative if row not in bitmap) == "enumerative decoder 16:32: area"
+
+
 def test_timeline_shows_every_stage_without_overlap(tmp_path):
     machine = Machine(load_arch("8x16"), Pattern("8:16"))
     write_timeline([machine], gemm_workload(["64x256x128", "32x64x64"]), tmp_path / "timeline.json")

@@ -77,6 +77,11 @@ def test_the_dense_machines_port_takes_the_gain_away():
     assert timing.breakdown["weight_port"] == pytest.approx(timing.breakdown["ideal_compute"], rel=0.01)
 
 
+def test_a_narrow_port_feeds_few_outputs_at_full_speed():
+    timing = timed("8x16_narrow", product(512, 4096, 16), GENEROUS)
+    assert timing.breakdown["weight_port"] == 0, "16 columns need 512 B a cycle, which is what the port has"
+
+
 def test_a_narrow_activation_port_is_charged_to_sram():
     timing = timed("8x16", product(512, 1024, 1024), [*GENEROUS, "sram.activation_port_bytes_per_cycle=144"])
     assert bottleneck(timing.breakdown) == "sram"

@@ -92,8 +92,8 @@ class Selector(Section):
     `write_back`: the unit that produces a site selects once and DRAM holds the compressed form; that unit's own time
     is outside the linear projections, so no selection time is counted here."""
     units: Count | None = None
-    """Selectors; null builds enough for full rate: groups_per_cycle·rows at `load`,
-    ceil(groups_per_cycle·rows·cols / sized_for_outputs) at `write_back`."""
+    """Selectors, each taking one group of the running pattern a cycle; null builds enough for full rate:
+    groups_per_cycle·rows at `load`, ceil(groups_per_cycle·rows·cols / sized_for_outputs) at `write_back`."""
     sized_for_outputs: Count = 512
     """Outputs that share one selected site, for the automatic number of units at `write_back`."""
     channel_factors: bool = False

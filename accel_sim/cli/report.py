@@ -66,6 +66,8 @@ def print_result(result: Result, all_layers: bool = False) -> None:
     area += f" {result.area.overhead:+.1%}; array alone {result.area.overhead_array:+.1%})"
     screen.print(_shares(area, result.area.components, result.area.total_um2))
     screen.print(f"assumed: {result.assumptions}", markup=False)
+    if result.extrapolated:
+        screen.print(f"extrapolated: {'; '.join(result.extrapolated)}", markup=False)
     screen.print(f"limit: {limit(result)}\n", markup=False)
 
 

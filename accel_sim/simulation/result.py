@@ -115,6 +115,8 @@ class Result(Part):
     layers: list[LayerResult]
     assumptions: str
     """The defaults the figures rest on, in one line."""
+    extrapolated: list[str]
+    """Quantities that the cost tables lack and a rule stands in for outside what it was fitted to."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, ready for `json.dump`."""

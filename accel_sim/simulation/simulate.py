@@ -165,6 +165,7 @@ def _compose(
         breakdown=breakdown,
         layers=[_layer_result(layer, machine.pattern) for layer in layers],
         assumptions=cost.defaults_line(machine.arch),
+        extrapolated=[row.quantity for row in cost.sources(machine.arch) if row.status == "extrapolated"],
     )
 
 

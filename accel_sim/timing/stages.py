@@ -61,12 +61,15 @@ class Traffic:
 
 
 def compute_time(items: Items, arch: Arch, pattern: Pattern | None) -> ComputeTime:
-    """The compute stage: tiles of the item one behind the other, each as slow as its slowest supply."""
+    """The compute stage: tiles of the item one behind the other, each as slow as its slowest supply.
+
+    The last tile of an item may be narrower; it is counted as wide as the others.
+    """
     array = arch.array
     tile = tile_row_cycles(array.lanes, items.features, pattern)
-    weights = array.cols * weight_bytes_per_column_cycle(arch, pattern)
+    weights = np.minimum(items.outputs, array.cols) * weight_bytes_per_column_cycle(arch, pattern)
     fed_by_weights = _slowed(tile, weights, weight_port_bytes_per_cycle(arch))
-    activation_bits = array.rows * activation_bits_per_row_cycle(arch, pattern)
+    activation_bits = np.minimum(items.tokens, array.rows) * activation_bits_per_row_cycle(arch, pattern)
     fed_by_activations = _slowed(tile, activation_bits, 8 * activation_port_bytes_per_cycle(arch))
     slowest = np.maximum(np.maximum(fed_by_weights, fed_by_activations), tile)
     weights_are_slower = fed_by_weights >= fed_by_activations
@@ -106,7 +109,7 @@ def enlarged_compute_time(compute: ComputeTime, items: Items, arch: Arch, factor
     return fed + _waits_for_requantisers(items, drain, fed / items.array_tiles)
 
 
-def _slowed(tile: Integers, demand: int, supply: int) -> Integers:
+def _slowed(tile: Integers, demand: Integers, supply: int) -> Integers:
     return -(-tile * demand // supply)
 
 
