@@ -85,7 +85,12 @@ def capture(
         bool, typer.Option("--resume", help="Go on with a capture that was interrupted.", rich_help_panel=_OUT)
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the trace that is in the folder.", rich_help_panel=_OUT)
+        bool,
+        typer.Option(
+            "--force",
+            help="Replace the folder's trace, kept beside it till then.",
+            rich_help_panel=_OUT,
+        ),
     ] = False,
 ) -> None:
     """Run a language model on text and store what its linear projections are fed, as a trace to simulate."""

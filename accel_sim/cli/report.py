@@ -17,6 +17,7 @@ from accel_sim.arch import Arch
 from accel_sim.simulation import Result
 from accel_sim.simulation.result import LayerResult, QualityLoss
 from accel_sim.timing import CAUSES
+from accel_sim.trace.kinds import common_name
 
 _PIPED_WIDTH = 170
 _WIDE = 125
@@ -183,25 +184,14 @@ def _grouped(layers: list[LayerResult], all_layers: bool) -> list[tuple[str, lis
     for layer in layers:
         order.setdefault(kind(layer), len(order))
     groups = groupby(sorted(layers, key=lambda layer: order[kind(layer)]), key=kind)
-    return [(_range_name(members), members) for members in (list(group) for _, group in groups)]
-
-
-def _range_name(layers: list[LayerResult]) -> str:
-    """`model.layers.0.q`, `model.layers.1.q` … → `model.layers.{0-29}.q`."""
-    numbers = [re.findall(r"\d+", layer.name) for layer in layers]
-    ranges = iter([_ranges(sorted({int(number) for number in column})) for column in zip(*numbers, strict=True)])
-    return re.sub(r"\d+", lambda _: next(ranges), _short(layers[0].name))
+    return [
+        (_short(common_name([layer.name for layer in members])), members)
+        for members in (list(group) for _, group in groups)
+    ]
 
 
 def _short(name: str) -> str:
     return name.removeprefix("model.")
-
-
-def _ranges(numbers: list[int]) -> str:
-    if len(numbers) == 1:
-        return str(numbers[0])
-    runs = [[number for _, number in run] for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])]
-    return "{" + ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs) + "}"
 
 
 def _energy_unit(result: Result) -> str:

@@ -41,15 +41,18 @@ class TraceWriter:
     def start(cls, path: Path, identity: dict[str, Any], force: bool = False) -> TraceWriter:
         """Begin a new trace. `identity` is JSON that tells captures with different options apart.
 
-        Raises AccelSimError when `path` holds a trace, finished or not, and `force` is false, or holds other files.
+        A finished trace that `force` replaces stays beside it, as `path` with `.before-force` behind its name, until
+        the new one is finished. Raises AccelSimError when `path` holds a trace, finished or not, and `force` is false,
+        or holds other files.
         """
         check_vacant(path, force)
         writer = cls(path, identity, (), {})
         with _reporting(path):
+            if occupant(path) == "a trace":
+                shutil.rmtree(_set_aside(path), ignore_errors=True)
+                path.rename(_set_aside(path))
             path.mkdir(parents=True, exist_ok=True)
-            # In this order the folder is at every moment an old trace, or an unfinished capture, and never neither.
             writer.checkpoint({})
-            (path / MANIFEST_NAME).unlink(missing_ok=True)
             writer._clear()
         return writer
 
@@ -181,6 +184,7 @@ class TraceWriter:
         return manifest
 
     def _tidy(self) -> None:
+        shutil.rmtree(_set_aside(self.path), ignore_errors=True)
         for site in self._sites.values():
             _rows_path(self.path / site.file).unlink(missing_ok=True)
         (self.path / UNFINISHED_NAME).unlink(missing_ok=True)
@@ -205,11 +209,19 @@ class TraceWriter:
                 _rows_path(path).unlink(missing_ok=True)
 
 
+def _set_aside(path: Path) -> Path:
+    """Where a finished trace waits while another one replaces it."""
+    return path.with_name(path.name + ".before-force")
+
+
 def occupant(path: Path) -> str | None:
     """What `path` holds: None (nothing), a trace, an unfinished capture, other files; or that it is a file itself."""
     if path.is_file():
         return "a file"
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not path.exists():
+        return None
+    # A capture killed while it wrote its first checkpoint has left no more than this.
+    if path.is_dir() and {file.name for file in path.iterdir()} <= {UNFINISHED_NAME + ".partial"}:
         return None
     if (path / MANIFEST_NAME).exists():
         return "a trace"
