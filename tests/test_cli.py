@@ -107,6 +107,14 @@ def test_a_bit_flipped_trace_names_its_file(tmp_path):
     assert len(run.stderr.splitlines()) == 1 and victim.name in run.stderr
 
 
+def test_explain_tells_how_one_layer_comes_about():
+    run = command("simulate_main", "--explain", "layers.0.mlp.down_proj")
+    assert run.returncode == 0, run.stderr
+    for words in ("96 tokens × 1536 features × 576 outputs", "array tile:", "tilings fit", "critical path", "causes:"):
+        assert words in run.stdout
+    assert command("simulate_main", "--explain", "no_such_layer").returncode == 2
+
+
 def test_schema_is_json():
     run = command("main", "schema")
     assert run.returncode == 0

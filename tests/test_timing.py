@@ -1,5 +1,6 @@
 """Cycles of one product, worked by hand, by bounds and by properties."""
 
+from itertools import pairwise
 from math import ceil
 
 import numpy as np
@@ -11,7 +12,9 @@ from accel_sim.arch import load_arch
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 from accel_sim.timing import CAUSES, Latencies, bottleneck, compiled, time_layer
-from accel_sim.timing.layer import cycles_with_more_columns, plan
+from accel_sim.timing.explain import segments
+from accel_sim.timing.layer import candidates, cycles_with_more_columns, plan
+from accel_sim.timing.pipeline import STORE
 from accel_sim.timing.tiling import Tiling, cut, formats, tilings
 from accel_sim.workload import Gemm
 
@@ -182,6 +185,16 @@ def test_engines_agree_and_breakdowns_add_up_on_any_machine(tokens, features, ou
     assert timing.cycles >= timing.plan.traffic.read.sum() / arch.dram.bytes_per_cycle
 
 
+@settings(max_examples=30)
+@given(sizes, sizes, sizes, arrays)
+def test_the_critical_path_is_told_without_a_gap(tokens, features, outputs, settings_):
+    arch = machine(settings_)
+    timing = time_layer(product(tokens, features, outputs), arch, arch.pattern(), LATENCIES)
+    path = segments(timing)
+    assert path[0].start == 0 and path[-1].end == timing.cycles and path[-1].stage == STORE
+    assert all(after.start == before.end and after.stage != before.stage for before, after in pairwise(path))
+
+
 @settings(max_examples=60)
 @given(sizes, sizes, sizes, arrays)
 def test_every_tiling_does_all_the_work_and_stays_in_its_buffers(tokens, features, outputs, settings_):
@@ -284,6 +297,16 @@ def test_more_columns_do_not_bring_more_requantisers(drain):
         assert saved < 16, "all of the array's time hides behind the requantisers"
     else:
         assert saved == pytest.approx(1024 * 4 * (1 - 1 / 1.25), rel=0.01), "the drains take as long as before"
+
+
+def test_the_first_candidate_is_the_one_that_is_taken():
+    gemm, arch = product(512, 4096, 4096), load_arch("8x16")
+    tried = candidates(gemm, arch, Pattern("8:16"), LATENCIES)
+    timing = time_layer(gemm, arch, Pattern("8:16"), LATENCIES)
+    fastest = min(candidate.cycles for candidate in tried)
+    close = [candidate for candidate in tried if candidate.cycles <= 1.01 * fastest]
+    assert (tried[0].tiling, tried[0].cycles) == (timing.plan.tiling, timing.cycles)
+    assert tried[0].dram_read_bytes == min(candidate.dram_read_bytes for candidate in close)
 
 
 def test_ties_for_the_bottleneck_go_to_the_array():

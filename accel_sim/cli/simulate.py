@@ -22,6 +22,7 @@ def simulate(
     set_: Annotated[list[str], typer.Option("--set", help="Override a key, such as array.rows=64; repeatable.")] = [],  # noqa: B006
     engine: Annotated[Literal["compiled", "event"], typer.Option(help="Numba recurrence or SimPy.")] = "compiled",
     all_layers: Annotated[bool, typer.Option("--all-layers", help="A table row for every single layer.")] = False,
+    explain: Annotated[str | None, typer.Option(help="Show how this layer's cycles come about.")] = None,
     sources: Annotated[bool, typer.Option("--sources", help="Print the source of every figure used.")] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the result (a list for several --arch).")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one row a layer.")] = None,
@@ -30,6 +31,7 @@ def simulate(
     """A trace, a model's shapes or single products → cycles, speed-up, energy, area and the bottleneck."""
     from accel_sim.arch import load_arch
     from accel_sim.cli import report
+    from accel_sim.cli.explain import find_layer, print_explanation
     from accel_sim.pattern import Pattern
     from accel_sim.simulation import Machine, WorkloadStatistics, run
     from accel_sim.simulation.output import write_csv, write_json
@@ -47,6 +49,9 @@ def simulate(
     results = [run(machine, work, statistics) for machine in machines]
     for result in results:
         report.print_result(result, all_layers)
+    if explain:
+        for machine in machines:
+            print_explanation(machine, find_layer(work, explain))
     if sources:
         for machine in machines:
             report.print_sources(machine.arch)

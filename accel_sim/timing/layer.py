@@ -81,10 +81,20 @@ def plan(gemm: Gemm, arch: Arch, pattern: Pattern | None, tiling: Tiling, latenc
     return Plan(tiling, items, compute, moved, pipeline(items, compute, moved, gemm, arch, pattern, latencies))
 
 
-def best_plan(gemm: Gemm, arch: Arch, pattern: Pattern | None, latencies: Latencies) -> Plan:
-    """The least DRAM traffic among the tilings that are within `SLACK` of the fastest one.
+@dataclass(frozen=True)
+class Candidate:
+    """One tiling that was tried."""
 
-    Raises AccelSimError for a product that no tiling cuts into at most `MOST_ITEMS` items.
+    tiling: Tiling
+    cycles: int
+    dram_read_bytes: int
+
+
+def candidates(gemm: Gemm, arch: Arch, pattern: Pattern | None, latencies: Latencies) -> list[Candidate]:
+    """Every tiling that fits the buffers, scheduled; the one that is taken first.
+
+    It has the least DRAM traffic among those within `SLACK` of the fastest. Raises AccelSimError for a product that no
+    tiling cuts into at most `MOST_ITEMS` items.
     """
     fitting = tilings(gemm, arch, pattern)
     feasible = [tiling for tiling in fitting if item_count(gemm, arch, tiling) <= MOST_ITEMS]
@@ -94,14 +104,13 @@ def best_plan(gemm: Gemm, arch: Arch, pattern: Pattern | None, latencies: Latenc
             f"arch {arch.name}, layer {gemm.name}: {fewest:,} pipeline items, at most {MOST_ITEMS:,} are simulated;"
             " use fewer tokens or larger buffers"
         )
-    scores = [_score(plan(gemm, arch, pattern, tiling, latencies)) for tiling in feasible]
-    limit = min(cycles for cycles, _ in scores) * (1 + SLACK)
-    fast_enough = [(traffic, cycles, i) for i, (cycles, traffic) in enumerate(scores) if cycles <= limit]
-    return plan(gemm, arch, pattern, feasible[min(fast_enough)[2]], latencies)
+    tried = [_try(plan(gemm, arch, pattern, tiling, latencies)) for tiling in feasible]
+    limit = min(candidate.cycles for candidate in tried) * (1 + SLACK)
+    return sorted(tried, key=lambda one: (one.cycles > limit, one.dram_read_bytes, one.cycles))
 
 
-def _score(candidate: Plan) -> tuple[int, int]:
-    return compiled.run(candidate.pipeline).makespan, int(candidate.traffic.read.sum())
+def _try(plan: Plan) -> Candidate:
+    return Candidate(plan.tiling, compiled.run(plan.pipeline).makespan, int(plan.traffic.read.sum()))
 
 
 def time_layer(
@@ -111,7 +120,8 @@ def time_layer(
 
     Raises AccelSimError when no tiling fits the buffers.
     """
-    chosen = best_plan(gemm, arch, pattern, latencies)
+    best = candidates(gemm, arch, pattern, latencies)[0]
+    chosen = plan(gemm, arch, pattern, best.tiling, latencies)
     schedule = ENGINES[engine](chosen.pipeline)
     return LayerTiming(chosen, schedule, schedule.makespan, _breakdown(chosen, schedule, arch, pattern))
 

@@ -1,0 +1,38 @@
+"""The critical path as a person follows it: which stage held things up, over which items, from when to when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from accel_sim.timing.critical_path import critical_path
+from accel_sim.timing.layer import LayerTiming
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the critical path that one stage makes, its latency included."""
+
+    stage: int
+    """Index into `pipeline.STAGES`."""
+    first_item: int
+    last_item: int
+    start: int
+    end: int
+
+
+def segments(timing: LayerTiming) -> list[Segment]:
+    """The critical path from cycle 0 to the last store; each segment starts where the one before ends."""
+    path = critical_path(timing.plan.pipeline, timing.schedule)
+    items, stages = np.nonzero(path.occupied & (timing.plan.pipeline.durations > 0))
+    starts = timing.schedule.start[items, stages]
+    order = np.lexsort((stages, items, starts))
+    steps = list(zip(stages[order].tolist(), items[order].tolist(), starts[order].tolist(), strict=True))
+    runs = [list(run) for _, run in groupby(steps, key=lambda step: step[0])]
+    ends = [run[0][2] for run in runs[1:]] + [timing.cycles]
+    return [
+        Segment(run[0][0], run[0][1], run[-1][1], 0 if index == 0 else run[0][2], end)
+        for index, (run, end) in enumerate(zip(runs, ends, strict=True))
+    ]
