@@ -452,3 +452,27 @@ def test_the_documented_tables_are_what_their_programs_print(capsys):
     for program, printed in pairs:
         exec(compile(program, "docs/cost.md", "exec"), {})
         assert capsys.readouterr().out == printed
+
+
+def test_a_systolic_array_holds_operands_and_select_lines_in_every_element():
+    # 8:16 on 32×32 elements of 16 lanes: 2 groups of 16 weights and 16 kept activations of 8 bits an element; one-hot
+    # select lines 2 groups × 8 slots × 9 positions. A broadcast array holds them once a column, once a row.
+    def flip_flops(interconnect: str, component: str) -> float:
+        arch = machine("8:16", array={"interconnect": interconnect})
+        return sum(part.count for part in parts(arch) if part.component == component)
+
+    assert flip_flops("systolic", "weight_registers") == 32 * 32 * 2 * 16 * 8
+    assert flip_flops("systolic", "activation_registers") == 32 * 32 * 16 * 8
+    for component in ("weight_registers", "activation_registers"):
+        assert flip_flops("systolic", component) == 32 * flip_flops("broadcast", component)
+    added = flip_flops("systolic", "select_line_registers") - flip_flops("broadcast", "select_line_registers")
+    assert added == 32 * 32 * 2 * 8 * 9
+
+
+def test_operands_load_a_register_in_every_element_they_pass():
+    broadcast, systolic = (
+        cost.energy(machine("8:16", array={"interconnect": kind}), Pattern("8:16"), WORK, 5e8).components_pj
+        for kind in ("broadcast", "systolic")
+    )
+    assert systolic["registers_and_clock"] > 2 * broadcast["registers_and_clock"]
+    assert systolic["multiply"] == broadcast["multiply"]

@@ -74,10 +74,16 @@ class Array(Section):
     """INT8×INT8 multipliers in one processing element."""
     dataflow: Literal["output_stationary"] = "output_stationary"
     """Accumulators stay in the processing elements, the reduction dimension runs innermost."""
-    interconnect: Literal["broadcast"] = "broadcast"
-    """One operand register set a row (kept activations, metadata) and one a column (weights), without skew."""
-    drain: Literal["overlapped", "serial"] = "overlapped"
-    """`overlapped`: a second accumulator register (charged) empties behind the next tile. `serial`: the array waits."""
+    interconnect: Literal["broadcast", "systolic"] = "broadcast"
+    """`broadcast`: one operand register set a row (kept activations, metadata) and one a column (weights), without
+    skew. `systolic`: operands and select lines move from element to element through registers in each (charged), so the
+    last element works rows + cols − 2 cycles behind the first."""
+    fold_overlap: bool = True
+    """Whether an array tile may enter while the one before it is still on its way through; false leaves the skew
+    (broadcast: the pipeline depth) between any two tiles."""
+    drain: Literal["overlapped", "serial", "none"] = "overlapped"
+    """`overlapped`: a second accumulator register (charged) empties behind the next tile. `serial`: the array waits.
+    `none`: emptying takes no time, as some simulators count; only for comparing with them."""
     requantisers: Count = 64
     """INT32 → INT8 units behind the array; each takes one accumulator a cycle."""
 

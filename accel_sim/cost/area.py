@@ -29,7 +29,7 @@ class Area:
     block_um2: float
     """The array's block, over which operands are broadcast: array_um2, row registers, decoders and `wires`."""
     track_use: float
-    """Area that the broadcast tracks need over the area of the block before `wires`: above 1 they enlarge it."""
+    """Area that the operands' tracks need over the area of the block before `wires`: above 1 they enlarge it."""
 
     @property
     def total_um2(self) -> float:
@@ -83,13 +83,9 @@ def _selects_at_write_back(arch: Arch) -> bool:
 
 
 def _track_area_um2(arch: Arch) -> float:
-    """Least area at 45 nm that the broadcast tracks fit on: columns' weights and sums side by side in one direction,
+    """Least area at 45 nm that the operands' tracks fit on: columns' weights and sums side by side in one direction,
     rows' activations and select lines in the other, on the layers that carry them."""
     pitch = constant("wire_track_pitch")
-    registers = {"weight_registers": 0.0, "activation_registers": 0.0}
-    for part in parts.parts(arch):
-        if part.component in registers:
-            registers[part.component] += part.count
     lines = max(
         (
             derived.groups_per_cycle(arch.array.lanes, pattern)
@@ -98,8 +94,8 @@ def _track_area_um2(arch: Arch) -> float:
         ),
         default=0,
     )
-    vertical = registers["weight_registers"] + arch.array.cols * parts.ACCUMULATOR_BITS
-    horizontal = registers["activation_registers"] + arch.array.rows * lines
+    vertical = arch.array.cols * (parts.weight_bits(arch) + parts.ACCUMULATOR_BITS)
+    horizontal = arch.array.rows * (parts.activation_bits(arch) + lines)
     width = vertical * pitch / constant("wire_layers_vertical")
     height = horizontal * pitch / constant("wire_layers_horizontal")
     return width * height

@@ -69,7 +69,7 @@ def energy(arch: Arch, pattern: Pattern | None, activity: Activity, clock_hz: fl
     metadata = _accesses(each, "activation", done.metadata_sram_read_bytes, done.metadata_sram_write_bytes)
     wires = _wires(arch, pattern, done, each)
     low, high = _wire_band()
-    loaded_bits = BITS * (done.activation_sram_read_bytes + done.weight_sram_read_bytes)
+    loaded_bits = _register_loads(arch, done)
     return Energy(
         {
             "multiply": done.multiplies * each.multiply - held * each.held_multiply,
@@ -89,6 +89,13 @@ def energy(arch: Arch, pattern: Pattern | None, activity: Activity, clock_hz: fl
         },
         wires_band_pj=(wires * low, wires * high),
     )
+
+
+def _register_loads(arch: Arch, done: Activity) -> int:
+    """Bits that operand registers take up: once at the row's or column's edge, or in every element on the way."""
+    systolic = arch.array.interconnect == "systolic"
+    elements = (arch.array.cols, arch.array.rows) if systolic else (1, 1)
+    return BITS * (done.activation_sram_read_bytes * elements[0] + done.weight_sram_read_bytes * elements[1])
 
 
 def _accesses(each: _PerEvent, buffer: str, read_bytes: int, written_bytes: int) -> float:

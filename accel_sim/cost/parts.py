@@ -86,8 +86,11 @@ def slots(lanes: int, pattern: Pattern) -> int:
 def _dense_datapath(arch: Arch) -> Iterator[Part]:
     rows, cols, lanes = arch.array.rows, arch.array.cols, arch.array.lanes
     yield Part("multipliers_and_adder_trees", unit("dotk", k=lanes), rows * cols, per_column=True)
-    yield Part("activation_registers", flip_flop(), rows * lanes * OPERAND_BITS)
-    yield Part("weight_registers", flip_flop(), cols * _weight_bits(arch), per_column=True)
+    # Operands stand in one register set a row and one a column, or move through one in every processing element.
+    systolic = arch.array.interconnect == "systolic"
+    activations, weights = (rows * cols, rows * cols) if systolic else (rows, cols)
+    yield Part("activation_registers", flip_flop(), activations * activation_bits(arch), per_column=systolic)
+    yield Part("weight_registers", flip_flop(), weights * weight_bits(arch), per_column=True)
     # A tile leaves column by column: one 2:1 multiplexer a bit, in the accumulator or in the register behind it.
     drain = circuits.multiplexer_2(ACCUMULATOR_BITS, "load or shift, 32 bits")
     yield Part("accumulator_drain", drain, rows * cols, per_column=True)
@@ -95,7 +98,12 @@ def _dense_datapath(arch: Arch) -> Iterator[Part]:
         yield Part("accumulator_drain", flip_flop(), rows * cols * ACCUMULATOR_BITS, per_column=True)
 
 
-def _weight_bits(arch: Arch) -> int:
+def activation_bits(arch: Arch) -> int:
+    """Activation register of one row: a kept activation a lane."""
+    return OPERAND_BITS * arch.array.lanes
+
+
+def weight_bits(arch: Arch) -> int:
     """Weight register of one column: g·M weights, or a whole group of which `lanes` slots are used a cycle."""
     lanes = arch.array.lanes
     groups = (derived.groups_per_cycle(lanes, p) * p.m for p in circuits.sparse_patterns(arch.sparsity))
@@ -139,13 +147,16 @@ def _sparse(arch: Arch, pattern: Pattern) -> Iterator[Part]:
         yield Part("operand_mux_registers", flip_flop(), rows * cols * busy * OPERAND_BITS, per_column=True)
     if derived.cycles_per_group(lanes, pattern) > 1:
         shift = circuits.multiplexer_2(pattern.m * OPERAND_BITS, "load or shift, one group")
-        yield Part("weight_shift_multiplexers", shift, cols, per_column=True)
+        chains = rows * cols if arch.array.interconnect == "systolic" else cols
+        yield Part("weight_shift_multiplexers", shift, chains, per_column=True)
     yield Part("metadata_registers", flip_flop(), rows * groups * pattern.metadata_bits(sparsity.metadata))
     lines = rows * groups * circuits.select_bits(sparsity.operand_mux, pattern)
     decoder = circuits.decoder(sparsity.operand_mux, sparsity.metadata, pattern)
     if decoder is not None:
         yield Part("metadata_decoders", decoder, rows * groups)
         yield Part("select_line_registers", flip_flop(), lines * pipeline_cycles(arch, decoder))
+    if arch.array.interconnect == "systolic":  # decoded once at the row's edge, then handed on with the activations
+        yield Part("select_line_registers", flip_flop(), lines * cols, per_column=True)
     selector = circuits.selector(sparsity.selector, sparsity.metadata, pattern)
     units = derived.selector_units(arch, pattern)
     yield Part("selectors", selector, units, in_array=False)

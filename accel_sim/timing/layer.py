@@ -76,7 +76,7 @@ class LayerTiming:
 def plan(gemm: Gemm, arch: Arch, pattern: Pattern | None, tiling: Tiling, latencies: Latencies) -> Plan:
     """Cut a product by a given tiling."""
     items = cut(gemm, arch, pattern, tiling)
-    compute = compute_time(items, arch, pattern)
+    compute = compute_time(items, arch, pattern, latencies)
     moved = traffic(items, gemm, formats(gemm, arch, pattern))
     return Plan(tiling, items, compute, moved, pipeline(items, compute, moved, gemm, arch, pattern, latencies))
 
@@ -154,7 +154,7 @@ def _breakdown(chosen: Plan, schedule: Schedule, arch: Arch, pattern: Pattern | 
     return {
         "ideal_compute": ideal,
         "array_underuse": array - ideal,
-        "fill_drain": int(waited[COMPUTE] + chosen.compute.drain[computing].sum()),
+        "fill_drain": int(waited[COMPUTE] + (chosen.compute.fill + chosen.compute.drain)[computing].sum()),
         "synchronisation": 0,
         "weight_port": int(chosen.compute.weight_port[computing].sum()),
         "sram": int(chosen.compute.sram[computing].sum()),

@@ -44,12 +44,14 @@ class ComputeTime:
     """Waiting for activations, where their port is."""
     requantise: Integers
     """Waiting until the requantisers have taken the tile before."""
+    fill: Integers
+    """Operands on their way through the array, where the next tile may not follow at once."""
     drain: Integers
     """Emptying the accumulators, where that is not overlapped."""
 
     @property
     def total(self) -> Integers:
-        return self.array + self.weight_port + self.sram + self.requantise + self.drain
+        return self.array + self.weight_port + self.sram + self.requantise + self.fill + self.drain
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Traffic:
     write: Integers
 
 
-def compute_time(items: Items, arch: Arch, pattern: Pattern | None) -> ComputeTime:
+def compute_time(items: Items, arch: Arch, pattern: Pattern | None, latencies: Latencies) -> ComputeTime:
     """The compute stage: tiles of the item one behind the other, each as slow as its slowest supply.
 
     The last tile of an item may be narrower; it is counted as wide as the others.
@@ -74,14 +76,16 @@ def compute_time(items: Items, arch: Arch, pattern: Pattern | None) -> ComputeTi
     slowest = np.maximum(np.maximum(fed_by_weights, fed_by_activations), tile)
     weights_are_slower = fed_by_weights >= fed_by_activations
     waiting = (slowest - tile) * items.array_tiles
-    drain = np.where(items.completes, requantise_cycles(items, arch), 0)
+    gap = 0 if array.fold_overlap else skew(arch) or latencies.compute
+    drain = _drain_cycles(items, arch)
     none = np.zeros_like(tile)
     serial = array.drain == "serial"
     return ComputeTime(
         array=tile * items.array_tiles,
         weight_port=np.where(weights_are_slower, waiting, 0),
         sram=np.where(weights_are_slower, 0, waiting),
-        requantise=none if serial else _waits_for_requantisers(items, drain, slowest),
+        requantise=none if serial else _waits_for_requantisers(items, drain, slowest + gap),
+        fill=items.array_tiles * gap,
         drain=items.array_tiles * drain if serial else none,
     )
 
@@ -102,15 +106,24 @@ def enlarged_compute_time(compute: ComputeTime, items: Items, arch: Arch, factor
 
     A wider tile is fed as fast and does `factor` times the work, but has as many more accumulators to requantise.
     """
-    fed = (compute.array + compute.weight_port + compute.sram) / factor
+    fed = (compute.array + compute.weight_port + compute.sram + compute.fill) / factor
     if arch.array.drain == "serial":
         return fed + compute.drain
-    drain = np.where(items.completes, requantise_cycles(items, arch), 0)
-    return fed + _waits_for_requantisers(items, drain, fed / items.array_tiles)
+    return fed + _waits_for_requantisers(items, _drain_cycles(items, arch), fed / items.array_tiles)
+
+
+def skew(arch: Arch) -> int:
+    """Cycles that the last processing element of a systolic array works behind the first; 0 with broadcast operands."""
+    return arch.array.rows + arch.array.cols - 2 if arch.array.interconnect == "systolic" else 0
 
 
 def _slowed(tile: Integers, demand: Integers, supply: int) -> Integers:
     return -(-tile * demand // supply)
+
+
+def _drain_cycles(items: Items, arch: Arch) -> Integers:
+    """Cycles that emptying one array tile of each item takes."""
+    return np.where(items.completes & (arch.array.drain != "none"), requantise_cycles(items, arch), 0)
 
 
 def requantise_cycles(items: Items, arch: Arch) -> Integers:
@@ -143,11 +156,12 @@ def pipeline(
 ) -> Pipeline:
     """The five stages' occupation by every item."""
     overlapped = arch.array.drain == "overlapped"
-    requantise = np.where(items.completes & overlapped, requantise_cycles(items, arch), 0)
+    requantise = _drain_cycles(items, arch) * overlapped
     select = select_cycles(items, gemm, arch, pattern)
     load, store = _dram_cycles(moved.read, arch), _dram_cycles(moved.write, arch)
     selecting = latencies.select if _selects(arch, pattern) else 0
-    waits = [arch.dram.latency_cycles, selecting, latencies.compute, latencies.requantise, 0]
+    through = latencies.compute + (skew(arch) if arch.array.fold_overlap else 0)
+    waits = [arch.dram.latency_cycles, selecting, through, latencies.requantise, 0]
     return Pipeline(
         durations=np.stack([load, select, compute.total, requantise, store], axis=1),
         latencies=np.array(waits, dtype=np.int64),
