@@ -1,6 +1,7 @@
 """The commands as a user runs them: exit status, one-line errors, files."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -119,6 +120,12 @@ def test_schema_is_json():
     run = command("main", "schema")
     assert run.returncode == 0
     assert json.loads(run.stdout)["properties"]["array"]
+
+
+def test_a_terminal_without_unicode_gets_its_figures():
+    run = command("simulate_main", "--gemm", "32x64x32", env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert run.returncode == 0, run.stderr
+    assert "32 ? 64 ? 32" in run.stdout
 
 
 def test_version_and_help():

@@ -68,6 +68,8 @@ def _options(
 
 def _run(app: typer.Typer, program: str) -> None:
     """Run a command. What a user can mend is one line on stderr and exit status 2, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # an ASCII-only terminal sees ? for ×, and its figures all the same
+        stream.reconfigure(errors="replace")
     try:
         app(prog_name=program)
     except AccelSimError as error:
