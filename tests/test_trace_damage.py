@@ -90,6 +90,7 @@ def change_tensor(folder: Path, name: str, tensor: str, dtype: type, index: int,
 
 def test_the_undamaged_trace_is_read(folder):
     read_everything(folder)
+    assert all(site.tokens for site in Trace.open(folder).sites)
 
 
 @pytest.mark.parametrize(
