@@ -116,6 +116,11 @@ def test_explain_tells_how_one_layer_comes_about():
     assert command("simulate_main", "--explain", "no_such_layer").returncode == 2
 
 
+def test_explain_says_how_long_a_group_takes_that_has_more_slots_than_lanes():
+    run = command("simulate_main", "--gemm", "32x128x32", "--set", "sparsity.patterns=['32:64']", "--explain", "32")
+    assert "2 groups of 64, 2 cycles each: 4 cycles" in run.stdout
+
+
 def test_schema_is_json():
     run = command("main", "schema")
     assert run.returncode == 0

@@ -20,6 +20,7 @@ from accel_sim.trace import Trace
 from accel_sim.workload import Gemm, SiteActivations, Weights, Workload
 from accel_sim.workload.by_hand import gemm_workload
 from accel_sim.workload.from_trace import workload_from_trace
+from accel_sim.workload.presets import preset_workload
 
 ARCHS = ("dense", "2x4", "4x8", "8x16", "16x32")
 GENEROUS = ["dram.bytes_per_cycle=4096"]
@@ -228,6 +229,16 @@ def test_gating_counts_the_slots_that_hold_zeros():
 def test_a_sampled_site_states_its_error():
     result = simulate(load_arch("8x16"), gemm_workload(["4096x256x64"]))
     assert 0 < result.quality_loss.standard_error < result.quality_loss.value
+
+
+def test_experts_with_one_token_each_still_tell_their_error():
+    result = simulate(load_arch("8x16"), preset_workload("qwen3-30b-a3b", 8))
+    experts = [layer for layer in result.layers if layer.tokens == 1 and layer.repeat > 1]
+    assert experts and all(layer.quality_loss.standard_error > 0 for layer in experts)
+    exact = [layer for layer in result.layers if layer.quality_loss.standard_error is None]
+    assert exact and result.quality_loss.standard_error > 0, "layers without a sampling error do not hide the others'"
+    with pytest.raises(AccelSimError, match="sampled_rows 1: expected at least 2"):
+        SiteActivations(lambda: None, sampled_rows=1)
 
 
 def test_what_the_tables_lack_is_named():

@@ -9,6 +9,8 @@ from rich.table import Table
 from accel_sim.arch.derived import (
     activation_bits_per_row_cycle,
     activation_port_bytes_per_cycle,
+    cycles_per_group,
+    groups_per_cycle,
     selector_units,
     tile_row_cycles,
     weight_bytes_per_column_cycle,
@@ -66,7 +68,9 @@ def _tile(machine: Machine, gemm: Gemm) -> list[str]:
     activations = -(-array.rows * activation_bits_per_row_cycle(arch, pattern) // 8)
     what = f"{gemm.features} features at {array.lanes} a cycle"
     if pattern is not None:
-        what = f"{pattern.groups(gemm.features)} groups of {pattern.m}, {max(1, array.lanes // pattern.n)} a cycle"
+        at_once, each = groups_per_cycle(array.lanes, pattern), cycles_per_group(array.lanes, pattern)
+        pace = f"{at_once} a cycle" if each == 1 else f"{each} cycles each"
+        what = f"{pattern.groups(gemm.features)} groups of {pattern.m}, {pace}"
     return [
         f"array tile: {array.rows} tokens × {array.cols} outputs; {what}:"
         f" {tile_row_cycles(array.lanes, gemm.features, pattern)} cycles",

@@ -196,7 +196,10 @@ def _mean_loss(layers: list[_Layer], of_outputs: bool) -> QualityLoss:
     value = sum(loss.value * weight for loss, weight in zip(losses, weights, strict=True)) / total
     errors = [loss.standard_error for loss in losses]
     # Layers of one synthetic site share its sample, so their errors are added, not averaged out: an upper bound.
-    bound = None if None in errors else sum(e * w for e, w in zip(errors, weights, strict=True)) / total
+    # A layer whose rows are all there adds none.
+    bound = None
+    if any(error is not None for error in errors):
+        bound = sum((error or 0.0) * weight for error, weight in zip(errors, weights, strict=True)) / total
     return QualityLoss(value=value, kind=losses[0].kind, standard_error=bound)
 
 

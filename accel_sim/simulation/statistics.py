@@ -74,5 +74,5 @@ def _standard_error(codes: np.ndarray, scales: np.ndarray, pattern: Pattern) -> 
     error = np.array([row.squared_error for row in rows])
     norm = np.array([row.squared_norm for row in rows])
     ratio = error.sum() / norm.sum() if norm.sum() else 0.0
-    spread = np.std(error - ratio * norm, ddof=1) if len(rows) > 1 else 0.0
+    spread = np.std(error - ratio * norm, ddof=1)
     return float(spread / (norm.mean() * np.sqrt(len(rows)))) if norm.sum() else 0.0

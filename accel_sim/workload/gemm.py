@@ -62,13 +62,19 @@ class Gemm:
 class SiteActivations:
     """INT8 activations of one site, read only when they are asked for.
 
-    `load()` gives `codes` int8 [S, K] and `scales` float32 [S], token rows in order. S is the number of tokens, or
-    fewer where a synthetic site is represented by a seeded sample of rows.
+    `load()` gives `codes` int8 [S, K] and `scales` float32 [S], token rows in order. S is the number of tokens (of all
+    repeats together), or fewer where a synthetic site is represented by a seeded sample of rows.
+
+    Raises AccelSimError for a sample of one row, whose error nobody could tell.
     """
 
     load: Callable[[], tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]]
     sampled_rows: int | None = None
     """Rows in the sample; None when every token is there."""
+
+    def __post_init__(self) -> None:
+        if self.sampled_rows is not None and self.sampled_rows < 2:
+            raise AccelSimError(f"sampled_rows {self.sampled_rows}: expected at least 2")
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,13 @@ class SyntheticSites:
             raise AccelSimError(f"sample_rows {self.sample_rows}: expected at least 2")
 
     def site(self, name: str, tokens: int, features: int, repeat: int = 1) -> SiteActivations:
-        """The site `name` [tokens, features]; `repeat` equal sites (experts) are represented by one."""
-        rows = min(tokens, self.sample_rows)
+        """The site `name` [tokens, features]; rows of `repeat` equal sites (experts) are one population."""
+        rows = min(tokens * repeat, self.sample_rows)
 
         def load() -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
             return quantize_tokens(draw_site(self.distribution, name, rows, features, self.seed), name)
 
-        return SiteActivations(load=load, sampled_rows=rows if rows < tokens or repeat > 1 else None)
+        return SiteActivations(load=load, sampled_rows=rows if rows < tokens * repeat else None)
 
     def describe(self, gemms: Sequence[Gemm]) -> str:
         """One line on the sites of `gemms`: distribution, seed, sample."""
