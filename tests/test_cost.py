@@ -20,7 +20,6 @@ LADDER = ["2:4", "4:8", "8:16", "16:32"]
 MUXES = ["restricted", "onehot", "full"]
 WORK = Activity(
     cycles=10_000,
-    pe_cycles=8_000_000,
     multiplies=120_000_000,
     zero_multiplies=30_000_000,
     selected_groups=60_000,

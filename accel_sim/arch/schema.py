@@ -183,11 +183,6 @@ class Arch(Section):
     technology: Technology = Technology()
 
     @property
-    def is_dense(self) -> bool:
-        """True when the machine has no sparsity at all (or only N = M patterns, which run by the dense rule)."""
-        return all(pattern.keeps_all for pattern in self.sparsity.patterns)
-
-    @property
     def is_flexible(self) -> bool:
         """True when the pattern is a choice at run time."""
         return len(self.sparsity.patterns) > 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from accel_sim.arch.derived import tile_row_cycles
 from accel_sim.arch.schema import Arch
 from accel_sim.pattern import Pattern
 from accel_sim.timing.layer import LayerTiming
@@ -22,8 +21,6 @@ class Activity:
 
     cycles: int
     """End to end, as the timing model counts them."""
-    pe_cycles: int
-    """Processing-element cycles with valid operands: tokens × outputs × cycles of a tile row."""
     multiplies: int
     """Products of a slot with its weight: tokens × outputs × slots (dense: × features), zero operands included."""
     zero_multiplies: int
@@ -84,7 +81,6 @@ def count_activity(
         selected_groups = groups * (loaded_rows if arch.sparsity.selector.placement == "load" else once)
     return Activity(
         cycles=timing.cycles,
-        pe_cycles=pairs * tile_row_cycles(arch.array.lanes, gemm.features, pattern),
         multiplies=pairs * slots,
         zero_multiplies=round(pairs * slots * zero_slots),
         selected_groups=selected_groups,
