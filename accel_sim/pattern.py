@@ -1,4 +1,4 @@
-"""N:M patterns: keep at most N of every M consecutive features. The vocabulary every other module shares."""
+"""N:M patterns, of one level or two: keep at most N of every M consecutive features. The vocabulary of all modules."""
 
 from __future__ import annotations
 
@@ -69,3 +69,39 @@ class Pattern:
     def metadata_bits_per_element(self, encoding: Encoding = "bitmap") -> float:
         """`metadata_bits` over the M dense elements of the group."""
         return self.metadata_bits(encoding) / self.m
+
+
+@dataclass(frozen=True)
+class HierarchicalPattern(Pattern):
+    """N1:M1 of N0:M0: keep N0 of every M0 features, then the N1 strongest of every M1 such inner groups.
+
+    Built from its spelling, ``HierarchicalPattern("1:2 of 4:8")``: an outer group spans M1·M0 features and has N1·N0
+    slots, which are its `n` and `m`. Two levels of sparsity as in HighLight (MICRO 2023).
+
+    Raises AccelSimError unless both levels are patterns and M1·M0 ≤ 64.
+    """
+
+    outer: Pattern = field(init=False)
+    inner: Pattern = field(init=False)
+
+    def __post_init__(self) -> None:
+        levels = self.text.split(" of ") if isinstance(self.text, str) else []
+        if len(levels) != 2:
+            raise AccelSimError(f"pattern {self.text!r}: expected N1:M1 of N0:M0, such as 1:2 of 4:8")
+        outer, inner = map(Pattern, levels)
+        if outer.m * inner.m > LARGEST_GROUP:
+            raise AccelSimError(f"pattern {self.text!r}: M1·M0 may be at most {LARGEST_GROUP}")
+        object.__setattr__(self, "text", f"{outer} of {inner}")
+        object.__setattr__(self, "outer", outer)
+        object.__setattr__(self, "inner", inner)
+        object.__setattr__(self, "n", outer.n * inner.n)
+        object.__setattr__(self, "m", outer.m * inner.m)
+
+    def metadata_bits(self, encoding: Encoding = "bitmap") -> int:
+        """The outer field, then one inner field for every inner group that is kept."""
+        return self.outer.metadata_bits(encoding) + self.outer.n * self.inner.metadata_bits(encoding)
+
+
+def parse_pattern(text: str) -> Pattern:
+    """`8:16`, or `1:2 of 4:8` with two levels. Raises AccelSimError for anything else."""
+    return HierarchicalPattern(text) if isinstance(text, str) and " of " in text else Pattern(text)

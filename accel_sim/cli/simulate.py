@@ -32,12 +32,12 @@ def simulate(
     from accel_sim.arch import load_arch
     from accel_sim.cli import report
     from accel_sim.cli.explain import find_layer, print_explanation
-    from accel_sim.pattern import Pattern
+    from accel_sim.pattern import parse_pattern
     from accel_sim.simulation import Machine, WorkloadStatistics, run
     from accel_sim.simulation.output import write_csv, write_json
     from accel_sim.simulation.timeline import write_timeline
 
-    chosen = Pattern(pattern) if pattern else None
+    chosen = parse_pattern(pattern) if pattern else None
     archs = [load_arch(source, set_) for source in arch]
     # One --pattern beside several machines means the flexible ones among them.
     patterns = [one.pattern(chosen if one.is_flexible or len(archs) == 1 else None) for one in archs]

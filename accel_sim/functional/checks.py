@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accel_sim.errors import AccelSimError
-from accel_sim.pattern import Pattern
+from accel_sim.pattern import Pattern, parse_pattern
 
 LARGEST_CODE = 127
 """INT8 codes are symmetric: −128 never comes out of the quantiser, and |−128| does not fit INT8."""
@@ -17,7 +17,7 @@ LARGEST_INT32 = 2**31 - 1
 
 def as_pattern(pattern: Pattern | str) -> Pattern:
     """The pattern itself, or the one that the text spells."""
-    return pattern if isinstance(pattern, Pattern) else Pattern(pattern)
+    return pattern if isinstance(pattern, Pattern) else parse_pattern(pattern)
 
 
 def matrix(name: str, value: ArrayLike, dtype: type, axes: tuple[str, str]) -> NDArray[Any]:

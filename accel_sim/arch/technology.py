@@ -1,0 +1,28 @@
+"""What the unit is built from, and how the tables of unit costs are read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from accel_sim.arch.section import Section
+
+
+class Technology(Section):
+    """What the unit is built from, and how the tables of unit costs are read."""
+
+    library: Literal["nangate45"] = "nangate45"
+    """Cell library whose synthesised unit table the cost model reads."""
+    node_nm: Literal[45, 32, 20, 16, 14, 10, 7] = 45
+    """Node that area and energy are reported at; other than 45 they are scaled by the rule the report names."""
+    supply_v: Annotated[float, Field(gt=0.3, le=1.5)] | None = None
+    """Supply voltage of the energy scaling; null takes the node's nominal voltage."""
+    clock_target_hz: Annotated[float, Field(ge=1e3, le=1e12)] = 500e6
+    """The clock is the lower of this and 1 / critical path."""
+    utilisation: Annotated[float, Field(ge=0.01, le=1)] = 0.7
+    """Placed cell area over block area: standard cells are divided by it, SRAM macros are not."""
+    energy_scale: Literal["raw", "anchored"] = "anchored"
+    """`raw`: the netlists' toggle energies. `anchored`: those times one factor onto published 45 nm energies."""
+    wires: bool = True
+    """Whether the first-order wire energy and track area are charged."""
