@@ -47,6 +47,14 @@ class Activity:
     """Accumulators taken to INT8."""
     dram_read_bytes: int
     dram_write_bytes: int
+    accumulator_sram_read_bytes: int = 0
+    """INT32 partial sums that a weight-stationary array reads back, to add to them or to requantise them."""
+    accumulator_sram_write_bytes: int = 0
+    shared_buffer_read_bytes: int = 0
+    """What the cores fetch through the buffer they share; one transfer to all of them counts once."""
+    shared_buffer_write_bytes: int = 0
+    vector_operations: int = 0
+    """Lane operations of the vector unit (`scope: model`): one lane busy for one cycle."""
 
     def __add__(self, other: Activity) -> Activity:
         return Activity(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
