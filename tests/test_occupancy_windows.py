@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accel_sim import AccelSimError, Pattern
-from accel_sim.functional import kernels
-from accel_sim.occupancy import elastic_windows, reference, unstructured_windows
+from accel_sim.functional import kernels as functional_kernels
+from accel_sim.occupancy import elastic_windows, kernels, reference, unstructured_windows
 from accel_sim.pattern import HierarchicalPattern
 
 counts = st.integers(1, 9) | st.sampled_from([16, 32, 1000])
@@ -133,12 +133,20 @@ def test_kernels_are_the_reference_over_many_tokens(text):
 
 def test_threads_do_not_change_a_number(monkeypatch):
     x = codes((67, 200), "ties", seed=2)
-    results = []
-    for threads in (1, 2, 5):
-        monkeypatch.setattr(kernels.config, "NUMBA_NUM_THREADS", threads)
-        results.append(elastic_windows(x, "8:16", rows=8, slices=4, elastic_lanes=1, sync_window=4))
-    assert_equal(results[1], results[0])
-    assert_equal(results[2], results[0])
+    elastic = {"rows": 8, "slices": 4, "elastic_lanes": 1, "sync_window": 4}
+    flat = {"rows": 8, "lanes": 4, "sync_window": 4}
+
+    def times():
+        yield elastic_windows(x, "8:16", **elastic)
+        for banks in (None, 7):
+            yield unstructured_windows(x, "8:16", **flat, banks=banks)
+
+    alone = list(times())
+    monkeypatch.setattr(kernels, "SHARED_FROM", 0)
+    for threads in (1, 2, 5, 64):
+        monkeypatch.setattr(functional_kernels.config, "NUMBA_NUM_THREADS", threads)
+        for got, expected in zip(times(), alone, strict=True):
+            assert_equal(got, expected)
 
 
 def test_columns_of_a_larger_matrix():

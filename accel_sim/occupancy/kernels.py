@@ -1,4 +1,4 @@
-"""Window times as compiled loops, panels shared among threads: the numbers of `accel_sim.occupancy.reference`.
+"""Window times as compiled loops, large sites shared among threads: the numbers of `accel_sim.occupancy.reference`.
 
 The cost is in counting non-zeros. A token row is copied as one byte of 0 or 1 an element, groups padded to whole
 64-bit words. Adding a group's words adds eight bytes at a time, and a multiplication by 0x0101…01 adds those eight into
@@ -7,6 +7,8 @@ multiplication by as many 01 as a group has bytes leaves each group's sum in its
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit
@@ -21,6 +23,9 @@ WORD = 8
 """Bytes of a 64-bit word."""
 ALL_BYTES = np.uint64(0x0101010101010101)
 HIGHEST_BYTE = np.uint64(56)
+SHARED_FROM = 2**21
+"""Elements from which threads are used. A thread counts several of them a nanosecond, and starting threads takes
+100 µs, much longer on a busy machine."""
 
 
 def elastic(
@@ -37,11 +42,12 @@ def elastic(
     groups = -(-codes.shape[1] // m)
     window, slices = min(sync_window, groups), min(slices, groups)  # what is larger than the row is as large as it
     times = _no_times(codes, rows, -(-groups // window))
-    over_rows(
-        lambda panels: elastic_panels(
-            codes[_tokens(panels, rows)], m, kept, group_cycles, rows, slices, window, *times[:, panels]
+    _over_panels(
+        lambda tokens, panels: elastic_panels(
+            codes[tokens], m, kept, group_cycles, rows, slices, window, *times[:, panels]
         ),
-        times.shape[1],
+        codes,
+        rows,
     )
     return tuple(times)
 
@@ -54,11 +60,10 @@ def unstructured(
     groups = -(-codes.shape[1] // m)
     window = min(sync_window, groups)
     times = _no_times(codes, rows, -(-groups // window))
-    over_rows(
-        lambda panels: unstructured_panels(
-            codes[_tokens(panels, rows)], m, kept, rows, lanes, window, *times[:, panels]
-        ),
-        times.shape[1],
+    _over_panels(
+        lambda tokens, panels: unstructured_panels(codes[tokens], m, kept, rows, lanes, window, *times[:, panels]),
+        codes,
+        rows,
     )
     return tuple(times)
 
@@ -68,9 +73,8 @@ def banked(kept: NDArray[np.int8], rows: int, lanes: int, window_features: int, 
     kept = frozen(kept)
     window, banks = min(window_features, kept.shape[1]), min(banks, kept.shape[1])
     times = _no_times(kept, rows, -(-kept.shape[1] // window))
-    over_rows(
-        lambda panels: banked_panels(kept[_tokens(panels, rows)], rows, lanes, window, banks, *times[:, panels]),
-        times.shape[1],
+    _over_panels(
+        lambda tokens, panels: banked_panels(kept[tokens], rows, lanes, window, banks, *times[:, panels]), kept, rows
     )
     return tuple(times)
 
@@ -79,8 +83,13 @@ def _no_times(codes: NDArray[np.int8], rows: int, windows: int) -> NDArray[np.in
     return np.zeros((3, -(-codes.shape[0] // rows), windows), dtype=np.int64)
 
 
-def _tokens(panels: slice, rows: int) -> slice:
-    return slice(panels.start * rows, panels.stop * rows)
+def _over_panels(work: Callable[[slice, slice], None], codes: NDArray[np.int8], rows: int) -> None:
+    """Call `work` with tokens and the panels they make, for parts that threads share out where it pays."""
+    panels = -(-codes.shape[0] // rows)
+    if codes.size < SHARED_FROM:
+        work(slice(0, codes.shape[0]), slice(0, panels))
+    else:
+        over_rows(lambda part: work(slice(part.start * rows, part.stop * rows), part), panels)
 
 
 @njit(cache=True, nogil=True)
