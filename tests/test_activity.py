@@ -8,6 +8,7 @@ from accel_sim.arch import load_arch
 from accel_sim.pattern import Pattern
 from accel_sim.timing import Activity, Latencies, LayerTiming, compiled, count_activity
 from accel_sim.timing.layer import plan
+from accel_sim.timing.product import Product
 from accel_sim.timing.tiling import Tiling
 from accel_sim.workload import Gemm
 
@@ -23,8 +24,8 @@ SCALE_BYTES = 4
 def counted(pattern: Pattern | None, placement: str = "load", first_use_of_site: bool = True) -> Activity:
     arch = load_arch("8x16", [f"sparsity.selector.placement={placement}"])
     arch = arch if pattern else arch.dense()
-    tiling = Tiling("weights", block_panels=1, replacement="double", streaming="double")
-    chosen = plan(GEMM, arch, pattern, tiling, Latencies(1, 2, 2))
+    tiling = Tiling("weights", block_panels=1, panel_tokens=32, replacement="double", streaming="double")
+    chosen = plan(Product.of(GEMM), arch, pattern, tiling, Latencies(1, 2, 2))
     schedule = compiled.run(chosen.pipeline)
     timing = LayerTiming(chosen, schedule, schedule.makespan, {})
     return count_activity(GEMM, arch, pattern, timing, zero_slots=0.25, first_use_of_site=first_use_of_site)
@@ -50,6 +51,11 @@ def test_a_sparse_product_by_hand():
         "requantised": TOKENS * OUTPUTS,
         "dram_read_bytes": (FETCHED_ROWS + OUTPUTS) * (FEATURES + SCALE_BYTES),
         "dram_write_bytes": TOKENS * OUTPUTS,
+        "accumulator_sram_read_bytes": 0,
+        "accumulator_sram_write_bytes": 0,
+        "shared_buffer_read_bytes": 0,
+        "shared_buffer_write_bytes": 0,
+        "vector_operations": 0,
     }
 
 

@@ -13,9 +13,12 @@ from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 from accel_sim.timing import CAUSES, Latencies, bottleneck, compiled, time_layer
 from accel_sim.timing.explain import segments
+from accel_sim.timing.formats import formats
+from accel_sim.timing.items import cut
 from accel_sim.timing.layer import candidates, cycles_with_more_columns, plan
 from accel_sim.timing.pipeline import STORE
-from accel_sim.timing.tiling import Tiling, cut, formats, tilings
+from accel_sim.timing.product import Product
+from accel_sim.timing.tiling import Tiling, tilings
 from accel_sim.workload import Gemm
 
 LATENCIES = Latencies(select=1, compute=2, requantise=2)
@@ -152,7 +155,8 @@ def test_write_back_moves_compressed_activations():
     at_load, at_write_back = load_arch("8x16"), load_arch("8x16", ["sparsity.selector.placement=write_back"])
     tiling = time_layer(gemm, at_write_back, Pattern("8:16"), LATENCIES).plan.tiling
     dense_rows, compressed_rows = (
-        plan(gemm, arch, Pattern("8:16"), tiling, LATENCIES).traffic.read.sum() for arch in (at_load, at_write_back)
+        plan(Product.of(gemm), arch, Pattern("8:16"), tiling, LATENCIES).traffic.read.sum()
+        for arch in (at_load, at_write_back)
     )
     assert compressed_rows < dense_rows
     assert time_layer(gemm, at_write_back, Pattern("8:16"), LATENCIES).breakdown["selector"] == 0
@@ -231,13 +235,13 @@ def test_the_critical_path_is_told_without_a_gap(tokens, features, outputs, sett
 @given(sizes, sizes, sizes, arrays)
 def test_every_tiling_does_all_the_work_and_stays_in_its_buffers(tokens, features, outputs, settings_):
     arch, gemm = machine(settings_), product(tokens, features, outputs)
-    stored = formats(gemm, arch, arch.pattern())
-    for tiling in tilings(gemm, arch, arch.pattern()):
-        items = cut(gemm, arch, arch.pattern(), tiling)
+    stored = formats(Product.of(gemm), arch, arch.pattern())
+    for tiling in tilings(Product.of(gemm), arch, arch.pattern()):
+        items = cut(Product.of(gemm), arch, arch.pattern(), tiling)
         assert (items.tokens * items.outputs * items.features).sum() == gemm.macs
         assert items.loaded_activations.sum() >= tokens * features
         assert items.loaded_weights.sum() >= features * outputs
-        assert (items.tokens * items.outputs)[items.completes].sum() == tokens * outputs
+        assert (items.tokens * items.outputs)[:, items.completes].sum() == tokens * outputs
         rows, cols = min(arch.array.rows, tokens), min(arch.array.cols, outputs)
         block = tiling.block_panels * (cols * stored.weight_sram_bytes)
         capacity = arch.sram.weight_bytes
@@ -259,14 +263,15 @@ def test_more_bandwidth_is_never_slower_at_the_same_tiling(tokens, features, out
     arch, gemm = machine(settings_), product(tokens, features, outputs)
     tiling = time_layer(gemm, arch, arch.pattern(), LATENCIES).plan.tiling
     faster = machine(settings_ | {"dram.bytes_per_cycle": settings_["dram.bytes_per_cycle"] * factor})
-    slow, fast = (plan(gemm, a, a.pattern(), tiling, LATENCIES).pipeline.durations for a in (arch, faster))
+    slow, fast = (plan(Product.of(gemm), a, a.pattern(), tiling, LATENCIES).pipeline.durations for a in (arch, faster))
     assert (fast <= slow).all(), "the recurrence only takes maxima and sums of these, so no cycle count can grow"
 
 
 @pytest.mark.parametrize("name", ["dense", "8x16", "edge"])
 def test_the_plan_is_within_one_percent_of_the_fastest_and_fetches_least_of_those(name):
     gemm, arch = product(512, 4096, 1024), load_arch(name)
-    plans = [plan(gemm, arch, arch.pattern(), tiling, LATENCIES) for tiling in tilings(gemm, arch, arch.pattern())]
+    whole, pattern = Product.of(gemm), arch.pattern()
+    plans = [plan(whole, arch, pattern, tiling, LATENCIES) for tiling in tilings(whole, arch, pattern)]
     cycles = [compiled.run(each.pipeline).makespan for each in plans]
     traffic = [each.traffic.read.sum() for each in plans]
     chosen = timed(name, gemm)
@@ -333,7 +338,7 @@ def test_more_columns_do_not_bring_more_requantisers(drain):
 
 def test_the_first_candidate_is_the_one_that_is_taken():
     gemm, arch = product(512, 4096, 4096), load_arch("8x16")
-    tried = candidates(gemm, arch, Pattern("8:16"), LATENCIES)
+    tried = candidates(Product.of(gemm), arch, Pattern("8:16"), LATENCIES)
     timing = time_layer(gemm, arch, Pattern("8:16"), LATENCIES)
     fastest = min(candidate.cycles for candidate in tried)
     close = [candidate for candidate in tried if candidate.cycles <= 1.01 * fastest]
@@ -347,8 +352,8 @@ def test_ties_for_the_bottleneck_go_to_the_array():
 
 
 def test_a_block_that_fills_its_buffer_waits_for_the_one_before():
-    tiling = Tiling("weights", block_panels=2, replacement="single", streaming="double")
-    items = cut(product(96, 64, 192), load_arch("8x16"), Pattern("8:16"), tiling)
+    tiling = Tiling("weights", block_panels=2, panel_tokens=32, replacement="single", streaming="double")
+    items = cut(Product.of(product(96, 64, 192)), load_arch("8x16"), Pattern("8:16"), tiling)
     assert items.exclusive.tolist() == [False, False, False, True, False, False, True, False, False]
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from accel_sim.arch.derived import array_pattern, selects
 from accel_sim.arch.schema import Arch
 from accel_sim.pattern import Pattern
-from accel_sim.timing.layer import LayerTiming
-from accel_sim.timing.tiling import formats
+from accel_sim.timing.formats import formats, metadata_bytes
+from accel_sim.timing.layer import LayerTiming, Plan
+from accel_sim.timing.product import Product
+from accel_sim.timing.tiling import ACCUMULATOR_BYTES, chunk_step
 from accel_sim.workload import Gemm
 
 
@@ -22,22 +25,23 @@ class Activity:
     cycles: int
     """End to end, as the timing model counts them."""
     multiplies: int
-    """Products of a slot with its weight: tokens × outputs × slots (dense: × features), zero operands included."""
+    """Products of a slot with its weight: tokens × outputs × slots (dense: × features), zero operands included unless
+    the machine skips them."""
     zero_multiplies: int
     """Those of `multiplies` whose activation operand is zero, which zero gating holds still."""
     selected_groups: int
     """Groups that pass a selector; a tile that is fetched again is selected again."""
     decoded_groups: int
-    """Metadata fields decoded at the array's rows, once per array tile that uses them."""
+    """Metadata fields decoded at the array's edge, once per array tile that uses them."""
     activation_sram_read_bytes: int
-    """Kept activations with metadata, read once per array tile for the row."""
+    """Activations (kept ones with metadata, where they are pruned), read once per array tile for the row."""
     activation_sram_write_bytes: int
     metadata_sram_read_bytes: int
-    """The metadata's part of the activation reads, for reporting; not additional."""
+    """The metadata's part of the pruned operand's reads, for reporting; not additional."""
     metadata_sram_write_bytes: int
-    """The metadata's part of the activation writes."""
+    """The metadata's part of its writes."""
     weight_sram_read_bytes: int
-    """Dense weights, read once per array tile for the column."""
+    """Weights, read once per array tile for the column (weight-stationary: once for every panel of tokens)."""
     weight_sram_write_bytes: int
     output_sram_write_bytes: int
     """Requantised outputs, as they leave the array."""
@@ -69,39 +73,85 @@ def count_activity(
 ) -> Activity:
     """Count what one product made the machine do.
 
-    `zero_slots` is the fraction of slots (dense: of features) whose activation is zero. At `write_back` a site is
-    selected once for all the projections it feeds: `first_use_of_site` charges it to the first of them.
+    `zero_slots` is the fraction of the activations' slots (of features, where activations are not pruned) that hold a
+    zero. At `write_back` a site is selected once for all the projections it feeds: `first_use_of_site` charges it to
+    the first of them.
     """
-    stored = formats(gemm, arch, pattern)
-    items = timing.plan.items
-    output_panels = -(-gemm.outputs // arch.array.cols)
-    token_panels = -(-gemm.tokens // arch.array.rows)
-    loaded_rows = int(items.loaded_activations.sum()) // gemm.features
-    loaded_outputs = int(items.loaded_weights.sum()) // gemm.features
-    pairs = gemm.tokens * gemm.outputs
-    groups = metadata_bytes = selected_groups = 0
-    slots = weight_features = gemm.features
-    if pattern is not None:
-        groups = pattern.groups(gemm.features)
-        slots, weight_features = groups * pattern.n, groups * pattern.m
-        metadata_bytes = -(-groups * pattern.metadata_bits(arch.sparsity.metadata) // 8)
-        once = gemm.tokens if first_use_of_site else 0
-        selected_groups = groups * (loaded_rows if arch.sparsity.selector.placement == "load" else once)
+    chosen, product, used = timing.plan, timing.plan.product, array_pattern(arch, pattern)
+    stored = formats(product, arch, pattern)
+    output_panels = -(-product.outputs // arch.array.cols)
+    token_panels = -(-product.tokens // chosen.tiling.panel_tokens)
+    loaded_rows, loaded_outputs = _loaded(chosen)
+    pairs = product.tokens * product.outputs
+    groups, slots, padded = 0, product.features, product.features
+    if used is not None:
+        groups = used.groups(product.features)
+        slots, padded = groups * used.n, groups * used.m
+    metadata = metadata_bytes(product.features, arch, used)
+    by_weights = arch.sparsity.operand == "weights"
+    # Metadata are read, and decoded, wherever the rows (or columns) of the pruned operand are.
+    uses = product.outputs * token_panels if by_weights else product.tokens * output_panels
+    activation_row, weight_column = stored.activation_sram_bytes, padded
+    if by_weights:
+        activation_row, weight_column = padded, stored.weight_sram_bytes
+    multiplies, zero_multiplies = _products(gemm, product, slots, pattern, zero_slots)
+    partial_sums = ACCUMULATOR_BYTES * pairs * _folds(product, arch, used)
     return Activity(
         cycles=timing.cycles,
-        multiplies=pairs * slots,
-        zero_multiplies=round(pairs * slots * zero_slots),
-        selected_groups=selected_groups,
-        decoded_groups=gemm.tokens * groups * output_panels,
-        activation_sram_read_bytes=gemm.tokens * stored.activation_sram_bytes * output_panels,
+        multiplies=multiplies,
+        zero_multiplies=zero_multiplies,
+        selected_groups=_selected_groups(gemm, arch, pattern, chosen, first_use_of_site),
+        decoded_groups=groups * uses,
+        activation_sram_read_bytes=product.tokens * activation_row * output_panels,
         activation_sram_write_bytes=loaded_rows * stored.activation_sram_bytes,
-        metadata_sram_read_bytes=metadata_bytes * gemm.tokens * output_panels,
-        metadata_sram_write_bytes=metadata_bytes * loaded_rows,
-        weight_sram_read_bytes=gemm.outputs * weight_features * token_panels,
+        metadata_sram_read_bytes=metadata * uses,
+        metadata_sram_write_bytes=metadata * (loaded_outputs if by_weights else loaded_rows),
+        weight_sram_read_bytes=product.outputs * weight_column * token_panels,
         weight_sram_write_bytes=loaded_outputs * stored.weight_sram_bytes,
         output_sram_write_bytes=pairs,
-        output_sram_read_bytes=pairs,
+        output_sram_read_bytes=0 if product.outputs_on_chip else pairs,
         requantised=pairs,
-        dram_read_bytes=int(timing.plan.traffic.read.sum()),
-        dram_write_bytes=int(timing.plan.traffic.write.sum()),
+        dram_read_bytes=chosen.dram_read_bytes,
+        dram_write_bytes=int(chosen.traffic.write.sum()),
+        accumulator_sram_read_bytes=partial_sums,
+        accumulator_sram_write_bytes=partial_sums,
+        shared_buffer_read_bytes=int(chosen.traffic.buffered.sum()),
+        shared_buffer_write_bytes=chosen.dram_read_bytes if arch.cores.shared_buffer_bytes else 0,
     )
+
+
+def _loaded(chosen: Plan) -> tuple[int, int]:
+    """Rows of activations and columns of weights written to the cores' SRAM."""
+    product = chosen.product
+    rows = int(chosen.items.loaded_activations.sum()) // product.features
+    if product.gathers_features and rows == 0:  # they came with the scan for what is needed, and stayed
+        rows = product.tokens
+    return rows, int(chosen.items.loaded_weights.sum()) // product.features
+
+
+def _products(gemm: Gemm, product: Product, slots: int, pattern: Pattern | None, zero_slots: float) -> tuple[int, int]:
+    """Multiplications, and those of them with a zero activation."""
+    if product.windows is not None:
+        return int(product.windows.nonzeros.sum()) * product.outputs, 0
+    multiplies = product.tokens * product.outputs * slots
+    if not product.gathers_features:
+        return multiplies, round(multiplies * zero_slots)
+    of_layer = gemm.features if pattern is None else pattern.groups(gemm.features) * pattern.n
+    return multiplies, max(0, multiplies - round(product.tokens * product.outputs * of_layer * (1 - zero_slots)))
+
+
+def _folds(product: Product, arch: Arch, used: Pattern | None) -> int:
+    """Parts of the reduction dimension whose sums a weight-stationary array adds up in SRAM."""
+    if arch.array.dataflow == "output_stationary":
+        return 0
+    return -(-product.features // chunk_step(arch, used))
+
+
+def _selected_groups(gemm: Gemm, arch: Arch, pattern: Pattern | None, chosen: Plan, first_use_of_site: bool) -> int:
+    if not selects(arch, pattern):
+        return 0
+    rows = gemm.tokens if first_use_of_site else 0
+    if arch.sparsity.selector.placement == "load":
+        scanned = gemm.tokens if chosen.product.gathers_features else 0
+        rows = scanned + int(chosen.items.loaded_activations.sum()) // chosen.product.features
+    return rows * pattern.groups(gemm.features)

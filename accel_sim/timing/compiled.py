@@ -9,40 +9,45 @@ from accel_sim.timing.pipeline import COMPUTE, LOAD, REQUANTISE, SELECT, STORE, 
 
 
 def run(pipeline: Pipeline) -> Schedule:
-    """Evaluate the recurrence of `accel_sim.timing.pipeline` for every item and stage."""
-    start, end = _recurrence(pipeline.durations, pipeline.latencies, pipeline.exclusive)
-    return Schedule(start, end)
+    """Evaluate the recurrence of `accel_sim.timing.pipeline` for every core, item and stage."""
+    flags = (pipeline.exclusive, pipeline.shared, pipeline.after_select)
+    return Schedule(*_recurrence(pipeline.durations, pipeline.latencies, *flags))
 
 
 @numba.njit(cache=True)
-def _recurrence(durations, latencies, exclusive):
-    items = durations.shape[0]
-    start = np.zeros((items, 5), np.int64)
-    end = np.zeros((items, 5), np.int64)
+def _recurrence(durations, latencies, exclusive, shared, after_select):
+    cores, items = durations.shape[:2]
+    start = np.zeros((cores, items, 5), np.int64)
+    end = np.zeros((cores, items, 5), np.int64)
+    dram = 0  # when the memory is free again
     for i in range(items + 2):
         if i < items:
-            load = end[i - 1, LOAD] if i >= 1 else 0
-            if i >= 3:  # the store before it in the DRAM's order
-                load = max(load, end[i - 3, STORE])
             lag = 1 if exclusive[i] else 2
-            if i >= lag:
-                load = max(load, end[i - lag, COMPUTE])
-            start[i, LOAD] = load
-            end[i, LOAD] = load + durations[i, LOAD]
+            for c in range(cores):
+                first, last = (0, cores) if shared[i] else (c, c + 1)
+                if i >= lag:
+                    for k in range(first, last):
+                        dram = max(dram, end[k, i - lag, COMPUTE])
+                if after_select[i] and i >= 1:
+                    for k in range(cores):
+                        dram = max(dram, end[k, i - 1, SELECT] + latencies[SELECT])
+                start[c, i, LOAD] = dram
+                dram += durations[c, i, LOAD]
+                end[c, i, LOAD] = dram
         if i >= 2:
-            j = i - 2
-            store = max(end[j, REQUANTISE] + latencies[REQUANTISE], end[min(i, items - 1), LOAD])
-            if j >= 1:
-                store = max(store, end[j - 1, STORE])
-            start[j, STORE] = store
-            end[j, STORE] = store + durations[j, STORE]
+            for c in range(cores):
+                dram = max(dram, end[c, i - 2, REQUANTISE] + latencies[REQUANTISE])
+                start[c, i - 2, STORE] = dram
+                dram += durations[c, i - 2, STORE]
+                end[c, i - 2, STORE] = dram
         if i < items:
-            for s in (SELECT, COMPUTE, REQUANTISE):
-                begin = end[i, s - 1] + latencies[s - 1]
-                if i >= 1:
-                    begin = max(begin, end[i - 1, s])
-                if i >= 2:
-                    begin = max(begin, end[i - 2, s + 1])
-                start[i, s] = begin
-                end[i, s] = begin + durations[i, s]
+            for c in range(cores):
+                for s in (SELECT, COMPUTE, REQUANTISE):
+                    begin = end[c, i, s - 1] + latencies[s - 1]
+                    if i >= 1:
+                        begin = max(begin, end[c, i - 1, s])
+                    if i >= 2:
+                        begin = max(begin, end[c, i - 2, s + 1])
+                    start[c, i, s] = begin
+                    end[c, i, s] = begin + durations[c, i, s]
     return start, end

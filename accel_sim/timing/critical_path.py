@@ -12,13 +12,13 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from accel_sim.timing.pipeline import COMPUTE, LOAD, REQUANTISE, STORE, Pipeline, Schedule
+from accel_sim.timing.pipeline import COMPUTE, LOAD, REQUANTISE, SELECT, STORE, Pipeline, Schedule
 
 
 @dataclass(frozen=True)
 class CriticalPath:
-    """`occupied` bool [items, 5]: this stage's work on this item is on the path. `waits` int64 [5]: how often the
-    path crosses from a stage to the next one on the same item, each time through the stage's latency."""
+    """`occupied` bool [cores, items, 5]: this stage's work on this item is on the path. `waits` int64 [5]: how often
+    the path crosses from a stage to what waits for its result, each time through the stage's latency."""
 
     occupied: npt.NDArray[np.bool_]
     waits: npt.NDArray[np.int64]
@@ -26,38 +26,64 @@ class CriticalPath:
 
 def critical_path(pipeline: Pipeline, schedule: Schedule) -> CriticalPath:
     """Trace the schedule of either engine backwards from its last store."""
-    return CriticalPath(*_trace(schedule.start, schedule.end, pipeline.latencies, pipeline.exclusive))
+    flags = (pipeline.exclusive, pipeline.shared, pipeline.after_select)
+    return CriticalPath(*_trace(schedule.start, schedule.end, pipeline.latencies, *flags))
 
 
 @numba.njit(cache=True)
-def _trace(start, end, latencies, exclusive):
-    items = start.shape[0]
-    occupied = np.zeros((items, 5), np.bool_)
+def _trace(start, end, latencies, exclusive, shared, after_select):
+    cores, items = start.shape[:2]
+    occupied = np.zeros((cores, items, 5), np.bool_)
     waits = np.zeros(5, np.int64)
-    i, s = items - 1, STORE
+    c, i, s = cores - 1, items - 1, STORE
     while True:
-        occupied[i, s] = True
-        now = start[i, s]
-        if s == STORE and i >= 1 and end[i - 1, STORE] == now:
-            i -= 1
-        elif s == STORE and end[i, REQUANTISE] + latencies[REQUANTISE] == now:
-            waits[REQUANTISE] += 1
-            s = REQUANTISE
-        elif s == STORE:  # the load before it in the DRAM's order
-            i, s = min(i + 2, items - 1), LOAD
-        elif s == LOAD and i >= 3 and end[i - 3, STORE] == now:
-            i, s = i - 3, STORE
-        elif s == LOAD and i >= (1 if exclusive[i] else 2) and end[i - (1 if exclusive[i] else 2), COMPUTE] == now:
-            i, s = i - (1 if exclusive[i] else 2), COMPUTE
-        elif s == LOAD and i == 0:
-            break
-        elif s == LOAD:
-            i -= 1
-        elif i >= 2 and end[i - 2, s + 1] == now:
-            i, s = i - 2, s + 1
-        elif i >= 1 and end[i - 1, s] == now:
-            i -= 1
+        occupied[c, i, s] = True
+        now = start[c, i, s]
+        if s == LOAD:
+            c, i, s, waited = _before_load(end, now, c, i, latencies, exclusive, shared, after_select)
+            if i < 0:
+                return occupied, waits
+        elif s == STORE:
+            c, i, s, waited = _before_store(end, now, c, i, latencies)
+        elif i >= 2 and end[c, i - 2, s + 1] == now:
+            i, s, waited = i - 2, s + 1, False
+        elif i >= 1 and end[c, i - 1, s] == now:
+            i, waited = i - 1, False
         else:
-            waits[s - 1] += 1
-            s -= 1
-    return occupied, waits
+            s, waited = s - 1, True
+        if waited:
+            waits[s] += 1
+
+
+@numba.njit(cache=True)
+def _before_load(end, now, c, i, latencies, exclusive, shared, after_select):
+    """(core, item, stage, through its latency) that a load has waited for; item −1 at the beginning of time."""
+    cores = end.shape[0]
+    lag = 1 if exclusive[i] else 2
+    first, last = (0, cores) if shared[i] else (c, c + 1)
+    if c == 0 and i >= 3 and end[cores - 1, i - 3, STORE] == now:
+        return cores - 1, i - 3, STORE, False
+    if i >= lag:
+        for k in range(first, last):
+            if end[k, i - lag, COMPUTE] == now:
+                return k, i - lag, COMPUTE, False
+    if after_select[i] and i >= 1:
+        for k in range(cores):
+            if end[k, i - 1, SELECT] + latencies[SELECT] == now:
+                return k, i - 1, SELECT, True
+    if c > 0:
+        return c - 1, i, LOAD, False
+    return cores - 1, i - 1, LOAD, False
+
+
+@numba.njit(cache=True)
+def _before_store(end, now, c, i, latencies):
+    """The same for a store, which always has something before it."""
+    cores, items = end.shape[:2]
+    if c > 0 and end[c - 1, i, STORE] == now:
+        return c - 1, i, STORE, False
+    if c == 0 and i >= 1 and end[cores - 1, i - 1, STORE] == now:
+        return cores - 1, i - 1, STORE, False
+    if end[c, i, REQUANTISE] + latencies[REQUANTISE] == now:
+        return c, i, REQUANTISE, True
+    return cores - 1, min(i + 2, items - 1), LOAD, False  # the loads before it in the DRAM's order

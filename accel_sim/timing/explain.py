@@ -17,6 +17,7 @@ class Segment:
 
     stage: int
     """Index into `pipeline.STAGES`."""
+    core: int
     first_item: int
     last_item: int
     start: int
@@ -26,13 +27,13 @@ class Segment:
 def segments(timing: LayerTiming) -> list[Segment]:
     """The critical path from cycle 0 to the last store; each segment starts where the one before ends."""
     path = critical_path(timing.plan.pipeline, timing.schedule)
-    items, stages = np.nonzero(path.occupied & (timing.plan.pipeline.durations > 0))
-    starts = timing.schedule.start[items, stages]
+    cores, items, stages = np.nonzero(path.occupied & (timing.plan.pipeline.durations > 0))
+    starts = timing.schedule.start[cores, items, stages]
     order = np.lexsort((stages, items, starts))
-    steps = list(zip(stages[order].tolist(), items[order].tolist(), starts[order].tolist(), strict=True))
-    runs = [list(run) for _, run in groupby(steps, key=lambda step: step[0])]
-    ends = [run[0][2] for run in runs[1:]] + [timing.cycles]
+    steps = list(zip(*(column[order].tolist() for column in (stages, cores, items, starts)), strict=True))
+    runs = [list(run) for _, run in groupby(steps, key=lambda step: step[:2])]
+    ends = [run[0][3] for run in runs[1:]] + [timing.cycles]
     return [
-        Segment(run[0][0], run[0][1], run[-1][1], 0 if index == 0 else run[0][2], end)
+        Segment(run[0][0], run[0][1], run[0][2], run[-1][2], 0 if index == 0 else run[0][3], end)
         for index, (run, end) in enumerate(zip(runs, ends, strict=True))
     ]

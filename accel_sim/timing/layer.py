@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,8 +12,11 @@ from accel_sim.arch.schema import Arch
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 from accel_sim.timing import compiled, event
-from accel_sim.timing.critical_path import critical_path
+from accel_sim.timing.array_time import kept_products
+from accel_sim.timing.critical_path import CriticalPath, critical_path
+from accel_sim.timing.items import Items, cut, item_count
 from accel_sim.timing.pipeline import COMPUTE, LOAD, REQUANTISE, SELECT, STORE, Pipeline, Schedule
+from accel_sim.timing.product import Nonzeros, Product
 from accel_sim.timing.stages import (
     ComputeTime,
     Latencies,
@@ -21,9 +24,10 @@ from accel_sim.timing.stages import (
     compute_time,
     enlarged_compute_time,
     pipeline,
+    scanned_bytes,
     traffic,
 )
-from accel_sim.timing.tiling import Items, Tiling, cut, formats, item_count, tilings
+from accel_sim.timing.tiling import Tiling, tilings
 from accel_sim.workload import Gemm
 
 Engine = Literal["compiled", "event"]
@@ -56,11 +60,23 @@ MOST_ITEMS = 4_000_000
 class Plan:
     """A product cut by one tiling, with everything its schedule needs."""
 
+    product: Product
     tiling: Tiling
     items: Items
     compute: ComputeTime
     traffic: Traffic
     pipeline: Pipeline
+    scanned_bytes: int
+    """Activations read ahead of the items, to know which weights are needed."""
+
+    @property
+    def dram_read_bytes(self) -> int:
+        return int(self.traffic.read.sum()) + self.scanned_bytes
+
+    @property
+    def item_durations(self) -> np.ndarray:
+        """[cores, items, 5] without the item that goes ahead of the product's own."""
+        return self.pipeline.durations[:, self.pipeline.items - self.items.tokens.shape[1] :]
 
 
 @dataclass(frozen=True)
@@ -73,12 +89,13 @@ class LayerTiming:
     breakdown: dict[str, int]
 
 
-def plan(gemm: Gemm, arch: Arch, pattern: Pattern | None, tiling: Tiling, latencies: Latencies) -> Plan:
+def plan(product: Product, arch: Arch, pattern: Pattern | None, tiling: Tiling, latencies: Latencies) -> Plan:
     """Cut a product by a given tiling."""
-    items = cut(gemm, arch, pattern, tiling)
-    compute = compute_time(items, arch, pattern, latencies)
-    moved = traffic(items, gemm, formats(gemm, arch, pattern))
-    return Plan(tiling, items, compute, moved, pipeline(items, compute, moved, gemm, arch, pattern, latencies))
+    items = cut(product, arch, pattern, tiling)
+    compute = compute_time(items, product, arch, pattern, latencies)
+    moved = traffic(items, product, arch, pattern)
+    stages = pipeline(items, compute, moved, product, arch, pattern, latencies)
+    return Plan(product, tiling, items, compute, moved, stages, scanned_bytes(product, arch, pattern))
 
 
 @dataclass(frozen=True)
@@ -90,38 +107,60 @@ class Candidate:
     dram_read_bytes: int
 
 
-def candidates(gemm: Gemm, arch: Arch, pattern: Pattern | None, latencies: Latencies) -> list[Candidate]:
+def candidates(product: Product, arch: Arch, pattern: Pattern | None, latencies: Latencies) -> list[Candidate]:
     """Every tiling that fits the buffers, scheduled; the one that is taken first.
 
-    It has the least DRAM traffic among those within `SLACK` of the fastest. Raises AccelSimError for a product that no
-    tiling cuts into at most `MOST_ITEMS` items.
+    It has the least DRAM traffic among those within `SLACK` of the fastest. What zeros are skipped is not known when a
+    product is cut, so all groups count as full. Raises AccelSimError for a product that no tiling cuts into at most
+    `MOST_ITEMS` items.
     """
-    fitting = tilings(gemm, arch, pattern)
-    feasible = [tiling for tiling in fitting if item_count(gemm, arch, tiling) <= MOST_ITEMS]
+    product = replace(product, windows=None)
+    fitting = tilings(product, arch, pattern)
+    feasible = [tiling for tiling in fitting if item_count(product, arch, tiling) <= MOST_ITEMS]
     if not feasible:
-        fewest = min(item_count(gemm, arch, tiling) for tiling in fitting)
+        fewest = min(item_count(product, arch, tiling) for tiling in fitting)
         raise AccelSimError(
-            f"arch {arch.name}, layer {gemm.name}: {fewest:,} pipeline items, at most {MOST_ITEMS:,} are simulated;"
+            f"arch {arch.name}, layer {product.name}: {fewest:,} pipeline items, at most {MOST_ITEMS:,} are simulated;"
             " use fewer tokens or larger buffers"
         )
-    tried = [_try(plan(gemm, arch, pattern, tiling, latencies)) for tiling in feasible]
+    tried = [_try(plan(product, arch, pattern, tiling, latencies)) for tiling in feasible]
     limit = min(candidate.cycles for candidate in tried) * (1 + SLACK)
     return sorted(tried, key=lambda one: (one.cycles > limit, one.dram_read_bytes, one.cycles))
 
 
 def _try(plan: Plan) -> Candidate:
-    return Candidate(plan.tiling, compiled.run(plan.pipeline).makespan, int(plan.traffic.read.sum()))
+    return Candidate(plan.tiling, compiled.run(plan.pipeline).makespan, plan.dram_read_bytes)
 
 
 def time_layer(
-    gemm: Gemm, arch: Arch, pattern: Pattern | None, latencies: Latencies, engine: Engine = "compiled"
+    gemm: Gemm,
+    arch: Arch,
+    pattern: Pattern | None,
+    latencies: Latencies,
+    engine: Engine = "compiled",
+    nonzeros: Nonzeros | None = None,
 ) -> LayerTiming:
     """Schedule one product on one machine with either engine.
 
-    Raises AccelSimError when no tiling fits the buffers.
+    `nonzeros` is what the machine's skipping finds in the activations; without it every group counts as full and every
+    weight as needed. Raises AccelSimError when no tiling fits the buffers.
     """
-    best = candidates(gemm, arch, pattern, latencies)[0]
-    chosen = plan(gemm, arch, pattern, best.tiling, latencies)
+    product = Product.of(gemm, nonzeros)
+    product.need_panels(arch)
+    best = candidates(product, arch, pattern, latencies)[0]
+    return time_tiling(product, arch, pattern, best.tiling, latencies, engine)
+
+
+def time_tiling(
+    product: Product,
+    arch: Arch,
+    pattern: Pattern | None,
+    tiling: Tiling,
+    latencies: Latencies,
+    engine: Engine = "compiled",
+) -> LayerTiming:
+    """The same for a tiling that is at hand."""
+    chosen = plan(product, arch, pattern, tiling, latencies)
     schedule = ENGINES[engine](chosen.pipeline)
     return LayerTiming(chosen, schedule, schedule.makespan, _breakdown(chosen, schedule, arch, pattern))
 
@@ -131,8 +170,8 @@ def cycles_with_more_columns(timing: LayerTiming, arch: Arch, factor: float) -> 
     scale = 4096 if timing.cycles < 2**48 else 1  # fixed point, so that the integer recurrence keeps fractions
     chosen, original = timing.plan, timing.plan.pipeline
     durations = original.durations * scale
-    durations[:, COMPUTE] = np.rint(enlarged_compute_time(chosen.compute, chosen.items, arch, factor) * scale)
-    scaled = Pipeline(durations, original.latencies * scale, original.exclusive)
+    durations[..., COMPUTE] = np.rint(enlarged_compute_time(chosen.compute, chosen.items, arch, factor) * scale)
+    scaled = replace(original, durations=durations, latencies=original.latencies * scale)
     return compiled.run(scaled).makespan / scale
 
 
@@ -145,28 +184,27 @@ def bottleneck(breakdown: dict[str, int]) -> str:
 
 def _breakdown(chosen: Plan, schedule: Schedule, arch: Arch, pattern: Pattern | None) -> dict[str, int]:
     path = critical_path(chosen.pipeline, schedule)
-    occupied = np.where(path.occupied, chosen.pipeline.durations, 0).sum(axis=0)
+    occupied = np.where(path.occupied, chosen.pipeline.durations, 0).sum(axis=(0, 1))
     waited = path.waits * chosen.pipeline.latencies
-    computing = path.occupied[:, COMPUTE]
-    array = int(chosen.compute.array[computing].sum())
-    products = (chosen.items.tokens * chosen.items.outputs * _kept(chosen.items.features, pattern))[computing].sum()
+    computing = _computing(chosen, path)
+    compute = chosen.compute
+    array = int(compute.array[computing].sum())
+    products = kept_products(chosen.items, chosen.product, arch, pattern)[computing].sum()
     ideal = int(products) // (arch.array.rows * arch.array.cols * arch.array.lanes)
     return {
         "ideal_compute": ideal,
         "array_underuse": array - ideal,
-        "fill_drain": int(waited[COMPUTE] + (chosen.compute.fill + chosen.compute.drain)[computing].sum()),
-        "synchronisation": 0,
-        "weight_port": int(chosen.compute.weight_port[computing].sum()),
-        "sram": int(chosen.compute.sram[computing].sum()),
+        "fill_drain": int(waited[COMPUTE] + (compute.fill + compute.drain)[computing].sum()),
+        "synchronisation": int(compute.synchronisation[computing].sum()),
+        "weight_port": int(compute.weight_port[computing].sum()),
+        "sram": int(compute.sram[computing].sum()),
         "selector": int(occupied[SELECT] + waited[SELECT]),
         "dram": int(occupied[LOAD] + waited[LOAD]),
-        "requantise": int(occupied[REQUANTISE] + waited[REQUANTISE] + chosen.compute.requantise[computing].sum()),
+        "requantise": int(occupied[REQUANTISE] + waited[REQUANTISE] + compute.requantise[computing].sum()),
         "write_back": int(occupied[STORE]),
     }
 
 
-def _kept(features: np.ndarray, pattern: Pattern | None) -> np.ndarray:
-    """Slots that hold a real feature: N of every full group, and of the last one what it has."""
-    if pattern is None:
-        return features
-    return features // pattern.m * pattern.n + np.minimum(features % pattern.m, pattern.n)
+def _computing(chosen: Plan, path: CriticalPath) -> np.ndarray:
+    """bool [cores, items]: the product's items whose time in the array is on the path."""
+    return path.occupied[:, path.occupied.shape[1] - chosen.items.tokens.shape[1] :, COMPUTE]

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from accel_sim.arch.derived import (
-    activation_bits_per_row_cycle,
-    activation_port_bytes_per_cycle,
-    selector_units,
-    tile_row_cycles,
-    weight_bytes_per_column_cycle,
-    weight_port_bytes_per_cycle,
-)
+from accel_sim.arch.derived import selector_units, selects
 from accel_sim.arch.schema import Arch
 from accel_sim.pattern import Pattern
+from accel_sim.timing.array_time import array_time, skew
+from accel_sim.timing.formats import formats
+from accel_sim.timing.items import Integers, Items
 from accel_sim.timing.pipeline import Pipeline
-from accel_sim.timing.tiling import Formats, Integers, Items
-from accel_sim.workload import Gemm
+from accel_sim.timing.product import Product
 
 
 @dataclass(frozen=True)
@@ -34,10 +30,12 @@ class Latencies:
 
 @dataclass(frozen=True)
 class ComputeTime:
-    """Cycles of the compute stage by item and reason; they add up to the stage's duration."""
+    """Cycles of the compute stage by item [cores, items] and reason; they add up to the stage's duration."""
 
     array: Integers
-    """Every lane fed every cycle."""
+    """Lanes at work, or idle for lack of slots, rows or columns."""
+    synchronisation: Integers
+    """Rows waiting for each other, where zeros are skipped."""
     weight_port: Integers
     """Waiting for weights, where the port is narrower than the demand."""
     sram: Integers
@@ -50,43 +48,44 @@ class ComputeTime:
     """Emptying the accumulators, where that is not overlapped."""
 
     @property
+    def fed(self) -> Integers:
+        """What operands take, whatever becomes of the sums."""
+        return self.array + self.synchronisation + self.weight_port + self.sram + self.fill
+
+    @property
     def total(self) -> Integers:
-        return self.array + self.weight_port + self.sram + self.requantise + self.fill + self.drain
+        return self.fed + self.requantise + self.drain
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """DRAM bytes by item."""
+    """Bytes by item [cores, items]."""
 
     read: Integers
+    """From DRAM, whole bursts; what all cores share counts for the first one."""
     write: Integers
+    """To DRAM."""
+    buffered: Integers
+    """Through the buffer that the cores share, whether it came from DRAM or was still there; 0 without one."""
 
 
-def compute_time(items: Items, arch: Arch, pattern: Pattern | None, latencies: Latencies) -> ComputeTime:
-    """The compute stage: tiles of the item one behind the other, each as slow as its slowest supply.
-
-    The last tile of an item may be narrower; it is counted as wide as the others.
-    """
-    array = arch.array
-    tile = tile_row_cycles(array.lanes, items.features, pattern)
-    weights = np.minimum(items.outputs, array.cols) * weight_bytes_per_column_cycle(arch, pattern)
-    fed_by_weights = _slowed(tile, weights, weight_port_bytes_per_cycle(arch))
-    activation_bits = np.minimum(items.tokens, array.rows) * activation_bits_per_row_cycle(arch, pattern)
-    fed_by_activations = _slowed(tile, activation_bits, 8 * activation_port_bytes_per_cycle(arch))
-    slowest = np.maximum(np.maximum(fed_by_weights, fed_by_activations), tile)
-    weights_are_slower = fed_by_weights >= fed_by_activations
-    waiting = (slowest - tile) * items.array_tiles
-    gap = 0 if array.fold_overlap else skew(arch) or latencies.compute
+def compute_time(
+    items: Items, product: Product, arch: Arch, pattern: Pattern | None, latencies: Latencies
+) -> ComputeTime:
+    """The compute stage: tiles of the item one behind the other, each as slow as its slowest supply."""
+    work = array_time(items, product, arch, pattern, latencies.compute)
     drain = _drain_cycles(items, arch)
-    none = np.zeros_like(tile)
-    serial = array.drain == "serial"
+    none = np.zeros_like(work.array)
+    serial = arch.array.drain == "serial"
+    fed = work.array + work.synchronisation + work.weight_port + work.sram + work.fill
     return ComputeTime(
-        array=tile * items.array_tiles,
-        weight_port=np.where(weights_are_slower, waiting, 0),
-        sram=np.where(weights_are_slower, 0, waiting),
-        requantise=none if serial else _waits_for_requantisers(items, drain, slowest + gap),
-        fill=items.array_tiles * gap,
-        drain=items.array_tiles * drain if serial else none,
+        array=work.array,
+        synchronisation=work.synchronisation,
+        weight_port=work.weight_port,
+        sram=work.sram,
+        requantise=none if serial else _waits_for_requantisers(items, drain, fed // np.maximum(items.tiles, 1)),
+        fill=work.fill,
+        drain=items.tiles * drain if serial else none,
     )
 
 
@@ -95,10 +94,11 @@ def _waits_for_requantisers(items: Items, drain: Integers, tile: npt.NDArray[Any
 
     Every tile waits for the one before it, and the first tile of an item for the last one of the item before, as if it
     followed at once (at most one drain too long where it does not). Items of one tile wait in the requantise stage.
+    Where tiles differ in length, `tile` is their mean.
     """
-    before = np.concatenate([[0], drain[:-1]])
-    first = np.where(items.array_tiles > 1, np.maximum(before - tile, 0), 0)
-    return first + (items.array_tiles - 1) * np.maximum(drain - tile, 0)
+    before = np.concatenate([np.zeros_like(drain[:, :1]), drain[:, :-1]], axis=1)
+    first = np.where(items.tiles > 1, np.maximum(before - tile, 0), 0)
+    return first + np.maximum(items.tiles - 1, 0) * np.maximum(drain - tile, 0)
 
 
 def enlarged_compute_time(compute: ComputeTime, items: Items, arch: Arch, factor: float) -> npt.NDArray[np.float64]:
@@ -106,80 +106,130 @@ def enlarged_compute_time(compute: ComputeTime, items: Items, arch: Arch, factor
 
     A wider tile is fed as fast and does `factor` times the work, but has as many more accumulators to requantise.
     """
-    fed = (compute.array + compute.weight_port + compute.sram + compute.fill) / factor
+    fed = compute.fed / factor
     if arch.array.drain == "serial":
         return fed + compute.drain
-    return fed + _waits_for_requantisers(items, _drain_cycles(items, arch), fed / items.array_tiles)
-
-
-def skew(arch: Arch) -> int:
-    """Cycles that the last processing element of a systolic array works behind the first; 0 with broadcast operands."""
-    return arch.array.rows + arch.array.cols - 2 if arch.array.interconnect == "systolic" else 0
-
-
-def _slowed(tile: Integers, demand: Integers, supply: int) -> Integers:
-    return -(-tile * demand // supply)
+    return fed + _waits_for_requantisers(items, _drain_cycles(items, arch), fed / np.maximum(items.tiles, 1))
 
 
 def _drain_cycles(items: Items, arch: Arch) -> Integers:
-    """Cycles that emptying one array tile of each item takes."""
+    """Cycles that emptying one output tile of each item takes."""
     return np.where(items.completes & (arch.array.drain != "none"), requantise_cycles(items, arch), 0)
 
 
 def requantise_cycles(items: Items, arch: Arch) -> Integers:
-    """Cycles to take one array tile's accumulators to INT8 (the last tile of an item may be smaller; counted full)."""
-    accumulators = np.minimum(items.tokens, arch.array.rows) * np.minimum(items.outputs, arch.array.cols)
+    """Cycles to take one output tile's accumulators to INT8 (the last tile of an item may be smaller; counted full)."""
+    tokens = -(-items.tokens // np.maximum(items.activation_panels, 1))
+    if arch.array.dataflow == "output_stationary":
+        tokens = np.minimum(items.tokens, arch.array.rows)
+    accumulators = tokens * np.minimum(items.outputs, arch.array.cols)
     return -(-accumulators // arch.array.requantisers)
 
 
-def traffic(items: Items, gemm: Gemm, stored: Formats) -> Traffic:
-    """DRAM bytes of each item's load and store. Shares of a row are rounded so that the totals stay exact."""
-    read = _share_of_rows(items.loaded_activations, gemm.features, stored.activation_dram_bytes)
-    read = read + _share_of_rows(items.loaded_weights, gemm.features, stored.weight_dram_bytes)
-    return Traffic(read, np.where(items.completes, items.tokens * items.outputs, 0))
+def traffic(items: Items, product: Product, arch: Arch, pattern: Pattern | None) -> Traffic:
+    """Bytes of each item's load and store."""
+    fetched = items.activation_bytes + items.weight_bytes
+    read, buffered = fetched, np.zeros_like(fetched)
+    if arch.cores.shared_buffer_bytes:
+        held_back = _held_in_shared_buffer(product, arch, pattern)
+        read = np.where(items.activations_again & ("activations" in held_back), 0, items.activation_bytes)
+        read = read + np.where(items.weights_again & ("weights" in held_back), 0, items.weight_bytes)
+        buffered = fetched
+    stored = np.where(items.completes & (not product.outputs_on_chip), items.tokens * items.outputs, 0)
+    return Traffic(read, stored, buffered)
 
 
-def _share_of_rows(elements: Integers, features: int, row_bytes: int) -> Integers:
-    """Elements of a dense matrix → bytes (or groups) by whole rows, carrying fractions of a row to the next item."""
-    rows, rest = np.divmod(np.cumsum(elements), features)
-    return np.diff(rows * row_bytes + rest * row_bytes // features, prepend=0)
+def _held_in_shared_buffer(product: Product, arch: Arch, pattern: Pattern | None) -> set[str]:
+    """Operands that stay in the shared buffer: both if they fit together, else the larger one that fits."""
+    stored = formats(product, arch, pattern)
+    sizes = {
+        "activations": product.tokens * stored.activation_dram_bytes,
+        "weights": product.outputs * stored.weight_dram_bytes,
+    }
+    if sum(sizes.values()) <= arch.cores.shared_buffer_bytes:
+        return set(sizes)
+    fitting = [name for name, size in sizes.items() if size <= arch.cores.shared_buffer_bytes]
+    return {max(fitting, key=lambda name: sizes[name])} if fitting else set()
 
 
 def pipeline(
     items: Items,
     compute: ComputeTime,
     moved: Traffic,
-    gemm: Gemm,
+    product: Product,
     arch: Arch,
     pattern: Pattern | None,
     latencies: Latencies,
 ) -> Pipeline:
-    """The five stages' occupation by every item."""
-    overlapped = arch.array.drain == "overlapped"
-    requantise = _drain_cycles(items, arch) * overlapped
-    select = select_cycles(items, gemm, arch, pattern)
-    load, store = _dram_cycles(moved.read, arch), _dram_cycles(moved.write, arch)
-    selecting = latencies.select if _selects(arch, pattern) else 0
+    """The five stages' occupation by every item.
+
+    Where weights are gathered by what selection left over, an item goes ahead that reads all activations for it.
+    """
+    requantise = _drain_cycles(items, arch) * (arch.array.drain == "overlapped")
+    select = select_cycles(items, product, arch, pattern)
+    durations = np.stack(
+        [load_cycles(moved, arch), select, compute.total, requantise, store_cycles(moved, arch)], axis=2
+    )
+    exclusive, after_select = items.exclusive, np.zeros_like(items.exclusive)
+    shared = _shared(items, arch)
+    if product.gathers_features:
+        durations = np.concatenate([_scan(product, arch, pattern), durations], axis=1)
+        exclusive = np.concatenate([[False], exclusive])
+        shared = np.concatenate([[False], shared])
+        after_select = np.arange(len(exclusive)) == 1
+    selecting = latencies.select if selects_at_load(arch, pattern) else 0
     through = latencies.compute + (skew(arch) if arch.array.fold_overlap else 0)
     waits = [arch.dram.latency_cycles, selecting, through, latencies.requantise, 0]
-    return Pipeline(
-        durations=np.stack([load, select, compute.total, requantise, store], axis=1),
-        latencies=np.array(waits, dtype=np.int64),
-        exclusive=items.exclusive,
-    )
+    return Pipeline(durations, np.array(waits, dtype=np.int64), exclusive, shared, after_select)
 
 
-def select_cycles(items: Items, gemm: Gemm, arch: Arch, pattern: Pattern | None) -> Integers:
+def _shared(items: Items, arch: Arch) -> npt.NDArray[np.bool_]:
+    """Items whose load brings something to all cores."""
+    if arch.cores.count == 1:
+        return np.zeros_like(items.exclusive)
+    common = items.loaded_weights if arch.cores.split == "tokens" else items.loaded_activations
+    return common[0] > 0
+
+
+def _scan(product: Product, arch: Arch, pattern: Pattern | None) -> Integers:
+    """[cores, 1, 5]: the item that reads all activations once, to know which weights are needed."""
+    durations = np.zeros((arch.cores.count, 1, 5), dtype=np.int64)
+    durations[0, 0, 0] = ceil(scanned_bytes(product, arch, pattern) / arch.dram.bytes_per_cycle)
+    if selects_at_load(arch, pattern):
+        groups = product.tokens * pattern.groups(product.stored_features)
+        durations[0, 0, 1] = -(-groups // selector_units(arch, pattern))
+    return durations
+
+
+def scanned_bytes(product: Product, arch: Arch, pattern: Pattern | None) -> int:
+    """DRAM bytes of that item; 0 where nothing is gathered."""
+    if not product.gathers_features:
+        return 0
+    row, burst = formats(product, arch, pattern).activation_dram_bytes, arch.dram.burst_bytes
+    return -(-product.tokens * row // burst) * burst
+
+
+def select_cycles(items: Items, product: Product, arch: Arch, pattern: Pattern | None) -> Integers:
     """Cycles to select what each item fetched; none on a dense machine, or where the producer has done it."""
-    if not _selects(arch, pattern):
+    if not selects_at_load(arch, pattern):
         return np.zeros_like(items.tokens)
-    groups = _share_of_rows(items.loaded_activations, gemm.features, pattern.groups(gemm.features))
+    rows, rest = np.divmod(np.cumsum(items.loaded_activations, axis=1), product.features)
+    groups = rows * pattern.groups(product.stored_features)
+    groups = np.diff(groups + rest * pattern.groups(product.stored_features) // product.features, axis=1, prepend=0)
     return -(-groups // selector_units(arch, pattern))
 
 
-def _selects(arch: Arch, pattern: Pattern | None) -> bool:
-    return pattern is not None and arch.sparsity.selector.placement == "load"
+def selects_at_load(arch: Arch, pattern: Pattern | None) -> bool:
+    """Whether activations go through a selector on their way into SRAM."""
+    return selects(arch, pattern) and arch.sparsity.selector.placement == "load"
 
 
-def _dram_cycles(moved: Integers, arch: Arch) -> Integers:
-    return np.ceil(moved / arch.dram.bytes_per_cycle).astype(np.int64)
+def load_cycles(moved: Traffic, arch: Arch) -> Integers:
+    """Cycles of each load: the memory or the shared buffer's port, whichever takes longer."""
+    from_memory = np.ceil(moved.read / arch.dram.bytes_per_cycle).astype(np.int64)
+    return np.maximum(from_memory, -(-moved.buffered // arch.cores.shared_buffer_bytes_per_cycle))
+
+
+def store_cycles(moved: Traffic, arch: Arch) -> Integers:
+    """Cycles of each store, turning the bus round included."""
+    return np.ceil(moved.write * arch.dram.turnaround / arch.dram.bytes_per_cycle).astype(np.int64)

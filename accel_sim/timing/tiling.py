@@ -1,9 +1,11 @@
-"""How one matrix product is cut into tiles, and which ways to cut it fit the buffers.
+"""Which ways to cut one matrix product into tiles fit the buffers.
 
-The array works on rows × cols output tiles with the whole reduction dimension innermost, because accumulators stay in
-the processing elements. A panel is what one array tile needs of an operand: `rows` tokens or `cols` outputs, with all
-features. One operand is held: a block of its panels stays in SRAM while the panels of the other operand stream past.
-A pipeline item is one block against one streaming panel, or against a chunk of its features where a panel is too large.
+A panel is what one array tile needs of an operand, with all features: `cols` outputs, and the tokens that go through
+the array together. Output-stationary these are `rows` tokens, as accumulators stay in the processing elements.
+Weight-stationary they are as many as their partial sums fit the accumulator SRAM, as they stream past the weights.
+
+One operand is held: a block of its panels stays in SRAM while the panels of the other operand stream past. A pipeline
+item is one block against one streaming panel, or against a chunk of its features where a panel is too large.
 """
 
 from __future__ import annotations
@@ -14,41 +16,18 @@ from fractions import Fraction
 from math import ceil
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from accel_sim.arch.derived import groups_per_cycle
+from accel_sim.arch.derived import array_pattern, features_per_cycle
 from accel_sim.arch.schema import Arch
+from accel_sim.arch.sparsity import SKIPS_ZEROS
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
-from accel_sim.workload import Gemm
+from accel_sim.timing.formats import formats
+from accel_sim.timing.product import Product
 
-SCALE_BYTES = 4
-"""A float32 scale comes from DRAM with every token and with the weights of every output. Scales wait in registers
-beside the requantisers, not in SRAM."""
-
-Integers = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Formats:
-    """Bytes of one token's activations and of one output's weights where they are stored."""
-
-    activation_dram_bytes: int
-    activation_sram_bytes: int
-    weight_dram_bytes: int
-    weight_sram_bytes: int
-
-
-def formats(gemm: Gemm, arch: Arch, pattern: Pattern | None) -> Formats:
-    """Dense everywhere, except kept activations with their metadata in SRAM (and in DRAM at `write_back`)."""
-    dense = gemm.features
-    in_sram = in_dram = dense
-    if pattern is not None:
-        groups = pattern.groups(gemm.features)
-        in_sram = groups * pattern.n + -(-groups * pattern.metadata_bits(arch.sparsity.metadata) // 8)
-        in_dram = in_sram if arch.sparsity.selector.placement == "write_back" else dense
-    return Formats(in_dram + SCALE_BYTES, in_sram, dense + SCALE_BYTES, dense)
+ACCUMULATOR_BYTES = 4
+"""An INT32 partial sum."""
+PANEL_HALVINGS = 3
+"""Weight-stationary panels tried: as many tokens as the accumulators hold, half of them, a quarter, an eighth."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +38,8 @@ class Tiling:
     """The operand of the outer loop."""
     block_panels: int
     """Panels of the held operand in one block."""
+    panel_tokens: int
+    """Tokens in a panel of the activations."""
     replacement: Literal["never", "double", "single", "chunks"]
     """The block is the whole operand; or the next one loads into the other half meanwhile; or it waits until the block
     is used up; or not even a panel fits and its chunks are fetched again for every array tile."""
@@ -72,7 +53,7 @@ class Tiling:
         other = "weights" if self.held == "activations" else "activations"
         pieces = f" of 1/{self.chunks} panel" if self.chunks > 1 else ""
         block = f"{self.held} in blocks of {self.block_panels} panels ({self.replacement})"
-        return f"{block}, {other} {self.streaming}{pieces}"
+        return f"{block}, {other} {self.streaming}{pieces}, {self.panel_tokens} tokens a panel"
 
 
 @dataclass(frozen=True)
@@ -80,7 +61,7 @@ class _Operand:
     units: int
     """Tokens of the activations, outputs of the weights."""
     panel_units: int
-    """Units in a full panel: rows or cols of the array."""
+    """Units in a full panel."""
     unit_bytes: int
     capacity: int
 
@@ -99,44 +80,110 @@ class _Operand:
         return min(self.panels, self.capacity // (halves * self.panel_bytes))
 
 
-def _operands(gemm: Gemm, arch: Arch, pattern: Pattern | None) -> dict[str, _Operand]:
-    stored = formats(gemm, arch, pattern)
+def chunk_step(arch: Arch, pattern: Pattern | None) -> int:
+    """Features in the smallest piece that a panel can be cut into: what a row or column takes in a cycle (all rows of a
+    weight-stationary array together), or a window where zeros are skipped."""
+    if arch.sparsity.skipping in SKIPS_ZEROS and pattern is not None:
+        return arch.sparsity.sync_window * pattern.m
+    rows = arch.array.rows if arch.array.dataflow == "weight_stationary" else 1
+    pattern = array_pattern(arch, pattern)
+    each = features_per_cycle(arch, pattern)
+    if pattern is not None:  # whole groups, also where a group takes several cycles
+        each = -(-each // pattern.m) * pattern.m
+    return rows * each
+
+
+def share(units: int, panel: int, cores: int) -> int:
+    """Units of the largest core's share: whole panels, dealt as evenly as they go."""
+    return min(units, ceil(ceil(units / panel) / cores) * panel)
+
+
+def panel_tokens(product: Product, arch: Arch) -> list[int]:
+    """Tokens that a panel of activations may have, most first."""
+    if arch.array.dataflow == "output_stationary":
+        return [arch.array.rows]
+    halves = 2 if arch.array.drain == "overlapped" else 1
+    fitting = arch.sram.accumulator_bytes // (halves * ACCUMULATOR_BYTES * arch.array.cols)
+    if fitting == 0:
+        missing = halves * ACCUMULATOR_BYTES * arch.array.cols - arch.sram.accumulator_bytes
+        raise AccelSimError(
+            f"arch {arch.name}, layer {product.name}: sram.accumulator_bytes is {missing} bytes too small for one token"
+        )
+    asked = arch.mapping.panel_tokens
+    if asked is not None:
+        if asked > fitting:
+            raise AccelSimError(f"arch {arch.name}: mapping.panel_tokens {asked}: sums of at most {fitting} tokens fit")
+        return [asked]
+    outputs_fit = arch.sram.output_bytes // (2 * min(arch.array.cols, product.outputs))
+    cores = arch.cores.count if arch.cores.split == "tokens" else 1
+    most = max(1, min(fitting, outputs_fit, ceil(product.tokens / cores)))
+    return sorted({max(1, most >> power) for power in range(PANEL_HALVINGS + 1)}, reverse=True)
+
+
+def _operands(product: Product, arch: Arch, pattern: Pattern | None, tokens: int) -> dict[str, _Operand]:
+    stored = formats(product, arch, pattern)
+    shared = {"tokens": 1, "outputs": 1} | {arch.cores.split: arch.cores.count}
+    activations = share(product.tokens, tokens, shared["tokens"])
+    weights = share(product.outputs, arch.array.cols, shared["outputs"])
     return {
-        "activations": _Operand(gemm.tokens, arch.array.rows, stored.activation_sram_bytes, arch.sram.activation_bytes),
-        "weights": _Operand(gemm.outputs, arch.array.cols, stored.weight_sram_bytes, arch.sram.weight_bytes),
+        "activations": _Operand(activations, tokens, stored.activation_sram_bytes, arch.sram.activation_bytes),
+        "weights": _Operand(weights, arch.array.cols, stored.weight_sram_bytes, arch.sram.weight_bytes),
     }
 
 
-def chunk_step(arch: Arch, pattern: Pattern | None) -> int:
-    """Features are cut at multiples of what the array consumes in one cycle, so that no cycle is lost."""
-    return arch.array.lanes if pattern is None else groups_per_cycle(arch.array.lanes, pattern) * pattern.m
+def tilings(product: Product, arch: Arch, pattern: Pattern | None) -> list[Tiling]:
+    """Every tiling that fits the buffers of a core and `arch.mapping`.
 
-
-def tilings(gemm: Gemm, arch: Arch, pattern: Pattern | None) -> list[Tiling]:
-    """Every tiling that fits the buffers, for both operands held.
-
-    Raises AccelSimError naming the buffer and the bytes missing when there is none.
+    Raises AccelSimError naming the buffer and the bytes missing, or what the mapping excludes, when there is none.
     """
-    operands = _operands(gemm, arch, pattern)
-    tile_bytes = min(arch.array.rows, gemm.tokens) * min(arch.array.cols, gemm.outputs)
+    found = [
+        tiling for tokens in panel_tokens(product, arch) for tiling in _with_panels(product, arch, pattern, tokens)
+    ]
+    if not found:
+        smallest = panel_tokens(product, arch)[-1]
+        found = [_holding_nothing(product, arch, _operands(product, arch, pattern, smallest), pattern, smallest)]
+    asked = arch.mapping
+    allowed = [
+        tiling
+        for tiling in found
+        if asked.held in (None, tiling.held) and asked.block_panels in (None, tiling.block_panels)
+    ]
+    if not allowed:
+        blocks = sorted({(tiling.held, tiling.block_panels) for tiling in found})
+        listed = ", ".join(f"{held} in blocks of {panels}" for held, panels in blocks)
+        raise AccelSimError(f"arch {arch.name}, layer {product.name}: mapping fits no tiling; there are: {listed}")
+    return allowed
+
+
+def _with_panels(product: Product, arch: Arch, pattern: Pattern | None, tokens: int) -> Iterator[Tiling]:
+    operands = _operands(product, arch, pattern, tokens)
+    tile_bytes = min(tokens, product.tokens) * min(arch.array.cols, product.outputs)
     largest_block = arch.sram.output_bytes // (2 * tile_bytes)
     if largest_block == 0:
         missing = 2 * tile_bytes - arch.sram.output_bytes
-        raise AccelSimError(f"arch {arch.name}, layer {gemm.name}: sram.output_bytes is {missing} bytes too small")
-    step = Fraction(chunk_step(arch, pattern), gemm.features)
-    found = list(_holding("weights", operands["weights"], operands["activations"], largest_block, step))
-    found += _holding("activations", operands["activations"], operands["weights"], largest_block, step)
-    return found or [_holding_nothing(gemm, arch, operands, step)]
+        raise AccelSimError(f"arch {arch.name}, layer {product.name}: sram.output_bytes is {missing} bytes too small")
+    step = min(Fraction(1), Fraction(chunk_step(arch, pattern), product.features))
+    for held, other in (("weights", "activations"), ("activations", "weights")):
+        block, stream = operands[held], operands[other]
+        asked = arch.mapping.block_panels if arch.mapping.held in (None, held) else None
+        for size in _block_sizes(block, largest_block, asked):
+            replacement = "never" if size == block.panels else "double" if _double(block, size) else "single"
+            for streaming, chunks in _streaming(stream, size, step):
+                yield Tiling(held, size, tokens, replacement, streaming, chunks)
 
 
-def _holding(held: str, block: _Operand, stream: _Operand, largest_block: int, step: Fraction) -> Iterator[Tiling]:
-    double = min(block.panels_that_fit(halves=2), largest_block)
-    single = min(block.panels_that_fit(), largest_block)
+def _double(block: _Operand, size: int) -> bool:
+    return size <= block.panels_that_fit(halves=2)
+
+
+def _block_sizes(block: _Operand, largest: int, asked: int | None) -> list[int]:
+    """Blocks of every power of two and of the largest size; `asked` as well, where it fits."""
+    double = min(block.panels_that_fit(halves=2), largest)
+    single = min(block.panels_that_fit(), largest)
     sizes = {1 << power for power in range(double.bit_length())} | {double, single}
-    for size in sorted(sizes - {0}):
-        replacement = "never" if size == block.panels else "double" if size <= double else "single"
-        for streaming, chunks in _streaming(stream, size, step):
-            yield Tiling(held, size, replacement, streaming, chunks)
+    if asked is not None and asked <= single:
+        sizes.add(asked)
+    return sorted(sizes - {0})
 
 
 def _streaming(stream: _Operand, block_panels: int, step: Fraction) -> Iterator[tuple[str, int]]:
@@ -161,97 +208,15 @@ def _chunks(operand: _Operand, step: Fraction) -> int:
     return ceil(ceil(1 / step) / steps_that_fit) if steps_that_fit else 0
 
 
-def _holding_nothing(gemm: Gemm, arch: Arch, operands: dict[str, _Operand], step: Fraction) -> Tiling:
+def _holding_nothing(
+    product: Product, arch: Arch, operands: dict[str, _Operand], pattern: Pattern | None, tokens: int
+) -> Tiling:
+    step = min(Fraction(1), Fraction(chunk_step(arch, pattern), product.features))
     chunks = {name: _chunks(operand, step) for name, operand in operands.items()}
     for name, operand in operands.items():
         if not chunks[name]:
-            missing = ceil(2 * operand.panel_bytes * min(step, 1)) - operand.capacity
+            missing = ceil(2 * operand.panel_bytes * step) - operand.capacity
             key = f"sram.{name.removesuffix('s')}_bytes"
-            where = f"arch {arch.name}, layer {gemm.name}"
+            where = f"arch {arch.name}, layer {product.name}"
             raise AccelSimError(f"{where}: {key} is {missing} bytes too small for what the array takes in a cycle")
-    return Tiling("weights", 1, "chunks", "chunks", max(chunks.values()))
-
-
-def item_count(gemm: Gemm, arch: Arch, tiling: Tiling) -> int:
-    """Pipeline items that `cut` makes (at most: chunks may come out fewer)."""
-    panels = {
-        "activations": -(-gemm.tokens // arch.array.rows),
-        "weights": -(-gemm.outputs // arch.array.cols),
-    }
-    held = panels.pop(tiling.held)
-    (streamed,) = panels.values()
-    return -(-held // tiling.block_panels) * streamed * tiling.chunks
-
-
-@dataclass(frozen=True)
-class Items:
-    """What each pipeline item brings and does: arrays over the items, in execution order.
-
-    Elements are codes of the dense matrices, tokens × features or features × outputs.
-    """
-
-    tokens: Integers
-    outputs: Integers
-    features: Integers
-    array_tiles: Integers
-    loaded_activations: Integers
-    """Elements fetched from DRAM (and selected)."""
-    loaded_weights: Integers
-    completes: npt.NDArray[np.bool_]
-    """The accumulators hold final sums afterwards: they are requantised and stored."""
-    exclusive: npt.NDArray[np.bool_]
-    """The load overwrites what the item before still uses."""
-
-
-def cut(gemm: Gemm, arch: Arch, pattern: Pattern | None, tiling: Tiling) -> Items:
-    """The items of one product under a tiling: for every block, for every streaming panel, for every chunk."""
-    operands = _operands(gemm, arch, pattern)
-    block, stream = operands["weights"], operands["activations"]
-    if tiling.held == "activations":
-        block, stream = stream, block
-    block_units = _parts(block.units, tiling.block_panels * block.panel_units)
-    stream_units = _parts(stream.units, stream.panel_units)
-    step = chunk_step(arch, pattern)
-    steps = -(-gemm.features // step)
-    features = _parts(gemm.features, -(-steps // tiling.chunks) * step)
-
-    b, p, c = np.indices((len(block_units), len(stream_units), len(features))).reshape(3, -1)
-    starts_block = (p == 0) & (c == 0)
-    streamed = np.where((b == 0) | (tiling.streaming != "resident"), stream_units[p] * features[c], 0)
-    if tiling.replacement == "chunks":
-        held = block_units[b] * features[c]
-    elif tiling.replacement == "double":
-        held = _prefetched(block_units * gemm.features, len(stream_units) * len(features))
-    else:
-        held = np.where(starts_block, block_units[b] * gemm.features, 0)
-    held_units, other_units = block_units[b], stream_units[p]
-    by_weights = tiling.held == "weights"
-    return Items(
-        tokens=other_units if by_weights else held_units,
-        outputs=held_units if by_weights else other_units,
-        features=features[c],
-        array_tiles=-(-held_units // block.panel_units),
-        loaded_activations=streamed if by_weights else held,
-        loaded_weights=held if by_weights else streamed,
-        completes=c == len(features) - 1,
-        exclusive=(np.arange(len(b)) > 0)
-        & ((tiling.streaming == "single") | (starts_block & (tiling.replacement == "single"))),
-    )
-
-
-def _parts(total: int, size: int) -> Integers:
-    """`total` cut into parts of `size`, the last one smaller."""
-    return np.minimum(size, total - np.arange(0, total, size, dtype=np.int64))
-
-
-def _prefetched(blocks: Integers, items_per_block: int) -> Integers:
-    """Elements of the held operand by item: the first block at once, every other one in equal shares behind the block
-    before it, from that block's second item on (its first item still shares the buffer with the block before)."""
-    loads = np.zeros((len(blocks), items_per_block), dtype=np.int64)
-    if items_per_block == 1:
-        loads[:, 0] = blocks
-        return loads.ravel()
-    loads[0, 0] = blocks[0]
-    shares = np.arange(items_per_block, dtype=np.int64)
-    loads[:-1, 1:] = np.diff(blocks[1:, None] * shares // (items_per_block - 1), axis=1)
-    return loads.ravel()
+    return Tiling("weights", 1, tokens, "chunks", "chunks", max(chunks.values()))

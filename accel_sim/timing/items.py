@@ -1,0 +1,211 @@
+"""A product cut by a tiling: what each pipeline item brings from DRAM and does on each core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from accel_sim.arch.schema import Arch
+from accel_sim.pattern import Pattern
+from accel_sim.timing.formats import SCALE_BYTES, formats
+from accel_sim.timing.product import Product
+from accel_sim.timing.tiling import Tiling, chunk_step, share
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Items:
+    """Arrays over [cores, items] in execution order; the flags over [items].
+
+    Elements are codes of the dense matrices, tokens × features or features × outputs. A core whose share of the product
+    is smaller has items with nothing to do.
+    """
+
+    tokens: Integers
+    outputs: Integers
+    features: Integers
+    activation_panels: Integers
+    weight_panels: Integers
+    first_panel: Integers
+    """Index of the item's first activation panel in the whole product."""
+    first_feature: Integers
+    loaded_activations: Integers
+    """Elements that the core takes in (and selects)."""
+    loaded_weights: Integers
+    activation_bytes: Integers
+    """The same in bytes as they are stored in DRAM, whole bursts; what all cores share counts for the first one."""
+    weight_bytes: Integers
+    activations_again: npt.NDArray[np.bool_]
+    """The core has taken in these activations before: they come from the shared buffer, where that holds them."""
+    weights_again: npt.NDArray[np.bool_]
+    completes: npt.NDArray[np.bool_]
+    """The accumulators hold final sums afterwards: they are requantised and stored."""
+    exclusive: npt.NDArray[np.bool_]
+    """The load overwrites what the item before still uses."""
+
+    @property
+    def tiles(self) -> Integers:
+        """Output tiles of the item: panels of activations × panels of weights."""
+        return self.activation_panels * self.weight_panels
+
+
+def item_count(product: Product, arch: Arch, tiling: Tiling) -> int:
+    """Pipeline items that `cut` makes on a core (at most: chunks may come out fewer)."""
+    cores = {"tokens": 1, "outputs": 1} | {arch.cores.split: arch.cores.count}
+    panels = {
+        "activations": -(-share(product.tokens, tiling.panel_tokens, cores["tokens"]) // tiling.panel_tokens),
+        "weights": -(-share(product.outputs, arch.array.cols, cores["outputs"]) // arch.array.cols),
+    }
+    held = panels.pop(tiling.held)
+    (streamed,) = panels.values()
+    return -(-held // tiling.block_panels) * streamed * tiling.chunks
+
+
+def cut(product: Product, arch: Arch, pattern: Pattern | None, tiling: Tiling) -> Items:
+    """The items of one product under a tiling: for every block, for every streaming panel, for every chunk."""
+    token_starts, token_panels = _shares(product.tokens, tiling.panel_tokens, arch, "tokens")
+    _, output_panels = _shares(product.outputs, arch.array.cols, arch, "outputs")
+    features = _features(product, arch, pattern, tiling)
+    by_weights = tiling.held == "weights"
+    held, streaming = (output_panels, token_panels) if by_weights else (token_panels, output_panels)
+    blocks = np.add.reduceat(held, np.arange(0, held.shape[1], tiling.block_panels), axis=1)
+    block_panels = np.add.reduceat(held > 0, np.arange(0, held.shape[1], tiling.block_panels), axis=1, dtype=np.int64)
+    b, p, c = np.indices((blocks.shape[1], streaming.shape[1], len(features))).reshape(3, -1)
+    order = _Order(tiling, b, p, c, len(features))
+
+    held_bytes, streamed_bytes = _bytes(product, arch, pattern, tiling, blocks, streaming, features)
+    held_elements = order.held(blocks[:, :, None] * features)
+    streamed_elements = order.streamed(streaming[:, :, None] * features)
+    held_bytes, streamed_bytes = order.held(held_bytes), order.streamed(streamed_bytes)
+    if arch.cores.count > 1:
+        common = streamed_bytes if (arch.cores.split == "tokens") != by_weights else held_bytes
+        common[1:] = 0
+    if product.activations_on_chip:
+        (streamed_bytes if by_weights else held_bytes)[:] = 0
+    resident = tiling.streaming == "resident" if by_weights else tiling.replacement == "never"
+    if product.gathers_features and resident:  # the scan for what is needed has brought them
+        for loaded in (streamed_bytes, streamed_elements) if by_weights else (held_bytes, held_elements):
+            loaded[:] = 0
+    first_panel = token_starts[:, None] + (p if by_weights else b * tiling.block_panels)
+    held_panels, streamed_panels = block_panels[:, b], (streaming[:, p] > 0).astype(np.int64)
+    held_units, streamed_units = blocks[:, b], streaming[:, p]
+    streamed_again, held_again = b > 0, (p > 0) & (tiling.replacement == "chunks")
+    starts_block = (p == 0) & (c == 0)
+    return Items(
+        tokens=streamed_units if by_weights else held_units,
+        outputs=held_units if by_weights else streamed_units,
+        features=np.broadcast_to(features[c], held_units.shape),
+        activation_panels=streamed_panels if by_weights else held_panels,
+        weight_panels=held_panels if by_weights else streamed_panels,
+        first_panel=first_panel,
+        first_feature=np.broadcast_to(np.cumsum(features)[c] - features[c], held_units.shape),
+        loaded_activations=streamed_elements if by_weights else held_elements,
+        loaded_weights=held_elements if by_weights else streamed_elements,
+        activation_bytes=streamed_bytes if by_weights else held_bytes,
+        weight_bytes=held_bytes if by_weights else streamed_bytes,
+        activations_again=streamed_again if by_weights else held_again,
+        weights_again=held_again if by_weights else streamed_again,
+        completes=c == len(features) - 1,
+        exclusive=(np.arange(len(b)) > 0)
+        & ((tiling.streaming == "single") | (starts_block & (tiling.replacement == "single"))),
+    )
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Which block, streaming panel and chunk of features each item is, and when operands are loaded for it."""
+
+    tiling: Tiling
+    block: Integers
+    panel: Integers
+    chunk: Integers
+    chunks: int
+
+    def streamed(self, amounts: Integers) -> Integers:
+        """[cores, items] of the streaming operand's amounts [cores, panels, chunks]."""
+        loads = (self.block == 0) | (self.tiling.streaming != "resident")
+        return np.where(loads, amounts[:, self.panel, self.chunk], 0)
+
+    def held(self, amounts: Integers) -> Integers:
+        """[cores, items] of the held operand's amounts [cores, blocks, chunks]."""
+        if self.tiling.replacement == "chunks":
+            return amounts[:, self.block, self.chunk]
+        whole = amounts.sum(axis=2)
+        if self.tiling.replacement == "double":
+            return np.stack([_prefetched(core, len(self.block) // len(core)) for core in whole])
+        return np.where((self.panel == 0) & (self.chunk == 0), whole[:, self.block], 0)
+
+
+def _prefetched(blocks: Integers, items_per_block: int) -> Integers:
+    """Amounts of the held operand by item: the first block at once, every other one in equal shares behind the block
+    before it, from that block's second item on (its first item still shares the buffer with the block before)."""
+    loads = np.zeros((len(blocks), items_per_block), dtype=np.int64)
+    if items_per_block == 1:
+        loads[:, 0] = blocks
+        return loads.ravel()
+    loads[0, 0] = blocks[0]
+    shares = np.arange(items_per_block, dtype=np.int64)
+    loads[:-1, 1:] = np.diff(blocks[1:, None] * shares // (items_per_block - 1), axis=1)
+    return loads.ravel()
+
+
+def _shares(units: int, panel: int, arch: Arch, split: str) -> tuple[Integers, Integers]:
+    """First panel of each core [cores], and units in each of its panels [cores, panels] (0 where it has fewer)."""
+    cores = arch.cores.count
+    if arch.cores.split != split:
+        sizes = np.minimum(panel, units - np.arange(0, units, panel, dtype=np.int64))
+        return np.zeros(cores, np.int64), np.broadcast_to(sizes, (cores, len(sizes)))
+    panels = -(-units // panel)
+    counts = panels // cores + (np.arange(cores) < panels % cores)
+    starts = np.cumsum(counts) - counts
+    most = -(-share(units, panel, cores) // panel)
+    index = starts[:, None] + np.arange(most)
+    mine = np.arange(most) < counts[:, None]
+    return starts, np.where(mine, np.minimum(panel, units - index * panel), 0)
+
+
+def _features(product: Product, arch: Arch, pattern: Pattern | None, tiling: Tiling) -> Integers:
+    """Features of each chunk."""
+    step = chunk_step(arch, pattern)
+    size = -(-(-(-product.features // step)) // tiling.chunks) * step  # noqa: B002
+    return np.minimum(size, product.features - np.arange(0, product.features, size, dtype=np.int64))
+
+
+def _bytes(
+    product: Product,
+    arch: Arch,
+    pattern: Pattern | None,
+    tiling: Tiling,
+    blocks: Integers,
+    streaming: Integers,
+    features: Integers,
+) -> tuple[Integers, Integers]:
+    """DRAM bytes of the held operand [cores, blocks, chunks] and of the streaming one [cores, panels, chunks].
+
+    Whole rows (tokens, or outputs) lie one behind the other, so a transfer of them is one run of bursts; parts of rows
+    are a run each, and so are the rows of weights that are gathered feature by feature.
+    """
+    stored = formats(product, arch, pattern)
+    burst = arch.dram.burst_bytes
+
+    def rows(units: Integers, row_bytes: int) -> Integers:
+        if len(features) == 1:
+            return _bursts(units * row_bytes, burst)[:, :, None]
+        return units[:, :, None] * _bursts(-(-row_bytes * features // product.features), burst)
+
+    def weights(units: Integers) -> Integers:
+        if not product.gathers_features:
+            return rows(units, stored.weight_dram_bytes)
+        scales = _bursts(units * SCALE_BYTES, burst)[:, :, None] * (np.arange(len(features)) == 0)
+        return _bursts(units, burst)[:, :, None] * features + scales
+
+    if tiling.held == "weights":
+        return weights(blocks), rows(streaming, stored.activation_dram_bytes)
+    return rows(blocks, stored.activation_dram_bytes), weights(streaming)
+
+
+def _bursts(run_bytes: Integers, burst: int) -> Integers:
+    return -(-run_bytes // burst) * burst
