@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from accel_sim.errors import AccelSimError
 from accel_sim.trace.synthetic import Distribution
@@ -35,14 +36,26 @@ def gemm_workload(
     """
     if not specifications:
         raise AccelSimError("--gemm: expected at least one TOKENSxFEATURESxOUTPUTS, such as 512x4096x4096")
+    sizes = [parse_gemm(specification) for specification in specifications]
+    return _workload(sizes, SyntheticSites(distribution, seed, sample_rows))
+
+
+def _workload(sizes: Sequence[tuple[int, int, int]], sites: SyntheticSites) -> Workload:
     gemms = []
-    for number, (tokens, features, outputs) in enumerate(map(parse_gemm, specifications)):
+    for number, (tokens, features, outputs) in enumerate(sizes):
         name = f"gemm{number}.{tokens}x{features}x{outputs}"
         gemms.append(Gemm(name, f"{name}.input", tokens, features, outputs))
-    few = len(gemms) <= 3
-    return synthetic_workload(
-        name=", ".join(gemm.name.partition(".")[2] for gemm in gemms) if few else f"{len(gemms)} products",
-        source=f"products given by hand, {', '.join(specifications)}",
+    products = ["x".join(map(str, size)) for size in sizes]
+    linear = synthetic_workload(
+        name=", ".join(products) if len(products) <= 3 else f"{len(products)} products",
+        source=f"products given by hand, {', '.join(products)}",
         gemms=gemms,
-        sites=SyntheticSites(distribution, seed, sample_rows),
+        sites=sites,
     )
+
+    def decode_step(batch: int, context: int | None) -> Workload:
+        """The same weights with a row a sequence, every row drawn; there is no attention that a context belongs to."""
+        rows = [(batch, features, outputs) for _, features, outputs in sizes]
+        return _workload(rows, replace(sites, sample_rows=max(2, batch)))
+
+    return replace(linear, no_model="products given by hand have no model around them", decode_step=decode_step)

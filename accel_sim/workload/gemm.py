@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from accel_sim.errors import AccelSimError
+from accel_sim.workload.vector import VectorOperation
 
 LARGEST_REDUCTION = (2**31 - 1) // 127**2
 """Features whose INT8 products (codes within ±127) always sum to an INT32: 133,144."""
+
+Scope = Literal["linear", "model"]
+"""`linear`: the linear projections of the decoder blocks. `model`: everything the decoder computes."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +29,38 @@ class Weights:
 
 @dataclass(frozen=True)
 class Gemm:
-    """One linear projection: activations [tokens, features] times weights [features, outputs]."""
+    """One matrix product: activations [tokens, features] times weights [features, outputs].
+
+    In an attention product the second operand is a part of the KV cache: keys [head_dim, context] for the scores,
+    values [context, head_dim] after the softmax.
+    """
 
     name: str
     site: str
-    """Key into `Workload.sites`: projections fed by the same tensor share it."""
+    """Key into `Workload.sites`: projections fed by the same tensor share it. Nothing is known of the operands of an
+    attention product, so its site is not there; nor is an LM head's, unless its input was captured or drawn."""
     tokens: int
     features: int
     outputs: int
     repeat: int = 1
-    """How many equal products this stands for (the experts of a mixture under balanced routing)."""
+    """How many equal products this stands for (experts under balanced routing; KV heads × sequences)."""
     load_weights: Callable[[], Weights] | None = None
     """Reads the projection's weights, where the source of the workload holds them."""
+    kind: Literal["linear", "attention", "lm_head"] = "linear"
+    prunable: bool = True
+    """False: always runs dense (attention, LM head, the router of a mixture of experts)."""
+    layer: int | None = None
+    """Index of the decoder block; None where the source does not say, and for the LM head."""
+    activations_on_chip: bool = False
+    """The activations are left on chip by the operation before: they do not come from DRAM."""
+    outputs_on_chip: bool = False
+    """The outputs stay on chip for the operation after: they do not go to DRAM."""
+    consumer_site: str | None = None
+    """Site whose feature j is an elementwise function of output j of this product (gate_proj and up_proj: the site of
+    down_proj). A feature no token needs is an output no token needs."""
+    produces: str | None = None
+    """Site whose features are the outputs of this product, with nothing in between (attention values: the site of
+    o_proj)."""
 
     def __post_init__(self) -> None:
         for quantity in ("tokens", "features", "outputs", "repeat"):
@@ -58,6 +83,9 @@ class Gemm:
         return self.tokens * self.features * self.outputs * self.repeat
 
 
+Operation = Gemm | VectorOperation
+
+
 @dataclass(frozen=True)
 class SiteActivations:
     """INT8 activations of one site, read only when they are asked for.
@@ -78,6 +106,16 @@ class SiteActivations:
 
 
 @dataclass(frozen=True)
+class WholeModel:
+    """Everything a decoder computes in one pass."""
+
+    operations: tuple[Operation, ...]
+    """In execution order; the linear projections among them are the workload's own `gemms`."""
+    source: str
+    """One line for the report: where the model's shape comes from, and how attention was cut."""
+
+
+@dataclass(frozen=True)
 class Workload:
     """Matrix products in execution order, with the activations of their sites."""
 
@@ -85,8 +123,31 @@ class Workload:
     source: str
     """One line for the report: the trace and its model, or the distribution, its seed and its sample."""
     gemms: tuple[Gemm, ...]
+    """The linear projections of the decoder blocks."""
     sites: Mapping[str, SiteActivations]
+    model: WholeModel | None = None
+    """What surrounds the linear projections, where the source knows the model's shape."""
+    no_model: str = ""
+    """Why `model` is None, in words that complete "scope model: ..."."""
+    layers_in_model: int | None = None
+    """Decoder blocks of the model; the workload may hold fewer. None: there is no model."""
+    decode_step: Callable[[int, int | None], Workload] | None = None
+    """Builds the workload of one decode step from a batch and a context; called by `decode_workload`."""
 
     def __post_init__(self) -> None:
         if not self.gemms:
             raise AccelSimError(f"workload {self.name}: it has no linear projections")
+
+    def operations(self, scope: Scope = "linear") -> tuple[Operation, ...]:
+        """What a scope counts, in execution order.
+
+        Raises AccelSimError for `model` where the source does not know the model's shape.
+        """
+        if scope == "linear":
+            return self.gemms
+        if self.model is None:
+            raise AccelSimError(
+                f"workload {self.name}: scope model: {self.no_model or 'nothing is known of a model'};"
+                " use a published model's shapes (--workload) or a trace of a whole decoder"
+            )
+        return self.model.operations
