@@ -15,10 +15,23 @@ from accel_sim.arch.memory import Dram, Sram
 from accel_sim.arch.section import Section
 from accel_sim.arch.sparsity import SKIPS_ZEROS, Selector, Sparsity
 from accel_sim.arch.technology import Technology
+from accel_sim.arch.vector import Vector
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 
-__all__ = ["Arch", "Array", "Cores", "Dram", "Mapping", "Section", "Selector", "Sparsity", "Sram", "Technology"]
+__all__ = [
+    "Arch",
+    "Array",
+    "Cores",
+    "Dram",
+    "Mapping",
+    "Section",
+    "Selector",
+    "Sparsity",
+    "Sram",
+    "Technology",
+    "Vector",
+]
 
 
 class Arch(Section):
@@ -36,6 +49,7 @@ class Arch(Section):
     """`operand`: a lane whose activation is zero holds its operands still. It saves energy, not time."""
     sram: Sram = Sram()
     dram: Dram = Dram()
+    vector: Vector = Vector()
     technology: Technology = Technology()
 
     @property
