@@ -9,7 +9,7 @@ MACHINES := dense 2x4 4x8 8x16 16x32
 # OpenMP threads that spin while they wait cost a factor of three on shared cores.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo report test lint clean
+.PHONY: demo report bench test lint clean
 
 # A real model's activations on five machines: trace, tables, results as data, plots.
 demo: .venv/installed $(TRACE)/trace.json
@@ -22,6 +22,12 @@ report: demo
 	mkdir -p reports/smollm2-135m
 	cp $(OUT)/pareto/* reports/smollm2-135m/
 	$(BIN)/simulate --trace $(TRACE) $(MACHINES:%=--arch %.yaml) > reports/smollm2-135m/simulate.txt
+
+# Beside SCALE-Sim, ZigZag and AccelForge, and within our own limits: about a quarter of an hour on two cores, and 5 GiB,
+# most of it SCALE-Sim's. Writes reports/benchmarks.json and the table in docs/benchmarks.md.
+# `make bench PEERS="zigzag accelforge"` (or PEERS=none) runs only those peers, prints the table and writes nothing.
+bench: $(TRACE)/trace.json
+	$(BIN)/python -m benchmarks --trace $(TRACE) $(if $(PEERS),--peers $(PEERS))
 
 $(TRACE)/trace.json: | .venv/installed
 	$(BIN)/capture-traces --tokens 512 --weights --out $(TRACE) --resume

@@ -1,59 +1,131 @@
-"""How long simulating a trace takes, against reading its bytes once and against the SimPy engine, in one run.
-
-    python benchmarks/simulate.py --trace demo/smollm2-135m-512
-
-Medians over the rounds; inside one warm process, checksums apart. Ratios, because machines differ.
-"""
+"""What the simulator is held to by itself: reading the same bytes once, a large model, many machines, memory."""
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
+import itertools
+import json
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from accel_sim.arch import load_arch
-from accel_sim.simulation import simulate
+from accel_sim.arch import Arch, load_arch
+from accel_sim.simulation import Machine, WorkloadStatistics, run, simulate
 from accel_sim.trace import Trace
 from accel_sim.workload import Workload
 from accel_sim.workload.from_trace import workload_from_trace
+from benchmarks.children import Finished
+from benchmarks.clock import median_seconds
+from benchmarks.ours import simulate_command
+from benchmarks.rows import Row, Wanted
+from benchmarks.versions import versions
+
+GROUP = "Our own limits"
+COMMAND = "make bench PEERS=none"
+ARCH = "8x16.yaml"
+GIB = 2**30
+LLAMA = ("--workload", "llama-3.1-8b", "--arch", ARCH)
+LLAMA_PROJECTIONS = 224
+MACHINES = 100
 
 
-def median_seconds(work: Callable[[], object], rounds: int) -> float:
-    """Median wall time of `work` after one warm-up call."""
-    work()
-    times = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+def rows(trace: Path) -> list[Row]:
+    """Every limit, on a stored trace of a whole model and on Llama-3.1-8B's shapes."""
+    workload = workload_from_trace(Trace.open(trace))
+    return [*_trace_rows(workload), *_many_machines_rows(workload), *_llama_rows(), *_memory_rows()]
+
+
+def without_weights(workload: Workload) -> Workload:
+    """The same activations as if no weights were in the trace: the loss of every output is then not worked out."""
+    return replace(workload, gemms=tuple(replace(gemm, load_weights=None) for gemm in workload.gemms))
 
 
 def read_once(workload: Workload) -> int:
-    """The limit: every activation byte touched once."""
+    """Every activation byte touched once."""
     return sum(int(np.sum(site.load()[0].view(np.uint8), dtype=np.int64)) for site in workload.sites.values())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trace", type=Path, required=True)
-    parser.add_argument("--arch", default="8x16.yaml")
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    arch = load_arch(arguments.arch)
-    workload = workload_from_trace(Trace.open(arguments.trace))
-    reading = median_seconds(lambda: read_once(workload), arguments.rounds)
-    compiled = median_seconds(lambda: simulate(arch, workload), arguments.rounds)
-    event = median_seconds(lambda: simulate(arch, workload, engine="event"), arguments.rounds)
-    print(f"{workload.source}; {arch.name}")
-    print(f"reading the activations once (np.sum)  {reading * 1e3:9.1f} ms")
-    print(f"simulate, compiled engine              {compiled * 1e3:9.1f} ms  {compiled / reading:6.2f} × reading")
-    print(f"simulate, SimPy engine                 {event * 1e3:9.1f} ms  {event / compiled:6.2f} × compiled")
+def _trace_rows(workload: Workload) -> list[Row]:
+    arch, bare, used = load_arch(ARCH), without_weights(workload), versions()
+    reading = median_seconds(lambda: read_once(workload))
+    compiled = median_seconds(lambda: simulate(arch, bare))
+    event = median_seconds(lambda: simulate(arch, bare, engine="event"), rounds=3)
+    with_outputs = median_seconds(lambda: simulate(arch, workload), rounds=3)
+    name = f"{workload.name}, {len(workload.gemms)} projections on {arch.name}, warm"
+
+    def row(what: str, ours: float, peer: float, wanted: Wanted | None = None) -> Row:
+        return Row(GROUP, f"{name}: {what}", ours, peer, "s", COMMAND, used, wanted=wanted)
+
+    return [
+        row("against a limit of 1 s", compiled, 1.0, Wanted("most", 1)),
+        row("against np.sum over its mapped activations", compiled, reading, Wanted("most", 5)),
+        row("the SimPy engine against np.sum", event, reading),
+        row("with the loss of every output, against np.sum", with_outputs, reading),
+    ]
 
 
-if __name__ == "__main__":
-    main()
+def variants(arch: Arch, count: int) -> list[Arch]:
+    """Machines that differ in DRAM bandwidth and weight buffer: nothing that the statistics of a trace depend on."""
+    sizes = itertools.product(range(1, -(-count // 10) + 1), range(1, 11))
+    return [
+        load_arch(ARCH, [f"name={arch.name}-{i}", f"dram.bytes_per_cycle={64 * i}", f"sram.weight_bytes={j * 2**19}"])
+        for i, j in itertools.islice(sizes, count)
+    ]
+
+
+def _many_machines_rows(workload: Workload) -> list[Row]:
+    arch, used = load_arch(ARCH), versions()
+    several = variants(arch, MACHINES)
+
+    def measured(machines: list[Arch], work: Workload) -> Callable[[], None]:
+        def call() -> None:
+            statistics = WorkloadStatistics(work)
+            for machine in machines:
+                run(Machine(machine, machine.pattern()), work, statistics)
+
+        return call
+
+    compared = []
+    for what, work in (("", without_weights(workload)), (", losses of outputs included", workload)):
+        one = median_seconds(measured([arch], work), rounds=3)
+        all_of_them = median_seconds(measured(several, work), rounds=1)
+        name = f"{MACHINES} machines that share their statistics, against one{what}"
+        compared.append(Row(GROUP, name, all_of_them, one, "s", COMMAND, used, wanted=Wanted("most", 10)))
+    return compared
+
+
+def _llama_rows() -> list[Row]:
+    used = versions()
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        done = simulate_command(*LLAMA, "--tokens", "2048", "--json", str(result))
+        stored = json.loads(result.read_text())
+    layers = (stored[0] if isinstance(stored, list) else stored)["layers"]
+    projections = sum(layer["repeat"] for layer in layers)
+    if projections != LLAMA_PROJECTIONS:
+        raise ValueError(f"Llama-3.1-8B: expected {LLAMA_PROJECTIONS} projections, found {projections}")
+    name = f"Llama-3.1-8B, 2,048 synthetic tokens, {projections} projections, as a command"
+    at_most_1 = Wanted("most", 1)
+    return [
+        Row(GROUP, f"{name}: against a limit of 30 s", done.seconds, 30, "s", COMMAND, used, wanted=at_most_1),
+        Row(GROUP, f"{name}: against 4 GiB", done.peak_bytes, 4 * GIB, "bytes", COMMAND, used, wanted=at_most_1),
+    ]
+
+
+def _memory_rows() -> list[Row]:
+    """More cycles in the same memory: it grows with the items of the pipeline, and with nothing else."""
+    model = ("--workload", "llama-3.1-8b", "--arch", "dense.yaml", "--tokens")
+    short = simulate_command(*model, "2048")
+    slow = simulate_command(*model, "2048", "--set", "array.lanes=1")
+    long = simulate_command(*model, "16384")
+
+    def row(name: str, done: Finished, wanted: Wanted | None = None) -> Row:
+        name = f"memory of Llama-3.1-8B, dense: {name}"
+        return Row(GROUP, name, done.peak_bytes, short.peak_bytes, "bytes", COMMAND, versions(), wanted=wanted)
+
+    return [
+        row("16 times the cycles on the same items (lanes: 1) against 1", slow, Wanted("most", 1.1)),
+        row("8 times the tokens (about as many times the items) against 1", long),
+    ]

@@ -1,113 +1,120 @@
-"""Compute cycles and wall time of dense products beside SCALE-Sim v3, a systolic-array simulator nobody here wrote.
+"""Compute cycles and wall time beside SCALE-Sim v3, a systolic-array simulator: output- and weight-stationary.
 
-SCALE-Sim wants NumPy below 2.4, so it runs in an environment of its own:
-
-    python -m venv /tmp/scalesim && /tmp/scalesim/bin/pip install scalesim 'numpy<2.4'
-    python benchmarks/scale_sim.py --python /tmp/scalesim/bin/python
-
-Ours is `systolic32_os.yaml`: output-stationary, 32×32 processing elements of one lane, operands skewed through the
-array, no tile (fold) overlapping the one before, so that each takes rows + columns − 2 cycles more than K. SCALE-Sim
-counts from cycle 0, which is the one cycle between the two. Beside it, the same array with its tiles overlapping.
+Its compute cycles count from 0, so a product that it gives as c lasts c + 1. With an array of R×C and T tokens, each
+output-stationary fold takes K + R + C − 2 cycles and each weight-stationary one 2R + C + T − 2; folds never overlap.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
-import subprocess
 import tempfile
-import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 
 from accel_sim.arch import load_arch
-from accel_sim.timing import Latencies, time_layer
 from accel_sim.workload import Gemm
+from benchmarks.children import Finished, run_child
+from benchmarks.clock import median_seconds
+from benchmarks.ours import compute_cycles, gemm_arguments, simulate_command, timings
+from benchmarks.peers import Environment
+from benchmarks.products import LLAMA_REDUCED, SMOLLM2_LAYER
+from benchmarks.rows import Row, Wanted
+from benchmarks.versions import versions
 
-ROWS = COLS = 32
-PRODUCTS = {  # tokens, features, outputs
-    "SmolLM2 k_proj, 512 tokens": (512, 576, 192),
-    "SmolLM2 q_proj, 512 tokens": (512, 576, 576),
-    "SmolLM2 down_proj, 128 tokens": (128, 1536, 576),
-    "edges that do not divide": (100, 33, 70),
-}
-CONFIG = f"""[general]
-run_name = dense
-[architecture_presets]
-ArrayHeight: {ROWS}
-ArrayWidth: {COLS}
-IfmapSramSzkB: 4096
-FilterSramSzkB: 4096
-OfmapSramSzkB: 4096
-IfmapOffset: 0
-FilterOffset: 10000000
-OfmapOffset: 20000000
-Dataflow: os
-Bandwidth: 1000
-ReadRequestBuffer: 32
-WriteRequestBuffer: 32
-[layout]
-IfmapCustomLayout: False
-IfmapSRAMBankBandwidth: 10
-IfmapSRAMBankNum: 10
-IfmapSRAMBankPort: 2
-FilterCustomLayout: False
-FilterSRAMBankBandwidth: 10
-FilterSRAMBankNum: 10
-FilterSRAMBankPort: 2
-[sparsity]
-SparsitySupport: false
-SparseRep: ellpack_block
-OptimizedMapping: false
-BlockSize: 8
-RandomNumberGeneratorSeed: 40
-[run_presets]
-InterfaceBandwidth: CALC
-UseRamulatorTrace: False
-"""
-RUN = (
-    "from scalesim.scale_sim import scalesim\n"
-    "scalesim(save_disk_space=True, verbose=False, config='c.cfg', topology='t.csv', layout='l.csv',"
-    " input_type_gemm=True).run_scale(top_path='out')"
-)
+INPUTS = Path(__file__).parent / "scalesim"
+MACHINES = {"os": "systolic32_os.yaml", "ws": "systolic32_ws.yaml"}
+SPELLED = {"os": "output-stationary", "ws": "weight-stationary"}
+SAME_CYCLES, TIMES_FASTER = Wanted("within", 0.01), Wanted("least", 10_000)
+COMMAND = "make bench PEERS=scalesim"
 
 
-def scale_sim(python: Path, shape: tuple[int, int, int]) -> tuple[int, float]:
-    """(compute cycles, seconds) of one product in SCALE-Sim, start-up of its interpreter included."""
-    tokens, features, outputs = shape
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        (work / "c.cfg").write_text(CONFIG)
-        (work / "t.csv").write_text(f"Layer, M, N, K,\nl0, {tokens}, {outputs}, {features},\n")
-        (work / "l.csv").write_text(f"Layer,{','.join(['x'] * 21)},\nl0,{','.join(['1'] * 21)},\n")
-        begin = time.perf_counter()
-        subprocess.run([python, "-c", RUN], cwd=work, check=True, capture_output=True)
-        seconds = time.perf_counter() - begin
-        (report,) = work.rglob("COMPUTE_REPORT.csv")
-        row = next(csv.DictReader(report.open(), skipinitialspace=True))
-        return int(row["Total Cycles"]), seconds
+@dataclass(frozen=True)
+class ScaleSimRun:
+    """One run of SCALE-Sim over a list of products."""
+
+    cycles: tuple[int, ...]
+    """Compute cycles of each product, as COMPUTE_REPORT.csv has them."""
+    seconds: float
+    """Wall time of the process."""
+    peak_bytes: int
 
 
-def ours(shape: tuple[int, int, int]) -> tuple[int, int, float]:
-    """(compute cycles, the same without the skew of every tile, seconds) of the same product here, warm."""
-    arch, gemm = load_arch("systolic32_os.yaml"), Gemm("product", "site", *shape)
-    time_layer(gemm, arch, None, Latencies(0, 0, 0))
-    begin = time.perf_counter()
-    compute = time_layer(gemm, arch, None, Latencies(0, 0, 0)).plan.compute
-    seconds = time.perf_counter() - begin
-    return int((compute.array + compute.fill).sum()), int(compute.array.sum()), seconds
+def rows(environment: Environment) -> list[Row]:
+    """Every comparison with SCALE-Sim: about nine minutes, nearly all of them its own."""
+    return [row for dataflow in MACHINES for row in _dataflow_rows(environment, dataflow)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", type=Path, required=True, help="Python of the environment that holds SCALE-Sim")
-    python = parser.parse_args().python
-    print(f"{'product':32}{'SCALE-Sim':>12}{'ours':>10}{'overlapped':>12}{'their time':>12}{'ratio':>10}")
-    for name, shape in PRODUCTS.items():
-        their_cycles, their_seconds = scale_sim(python, shape)
-        our_cycles, overlapped, our_seconds = ours(shape)
-        speed = f"{their_seconds:10.1f} s{their_seconds / our_seconds:9,.0f}×"
-        print(f"{name:32}{their_cycles:12,}{our_cycles:10,}{overlapped:12,}{speed}")
+def run_scale_sim(python: Path, dataflow: str, products: Sequence[Gemm]) -> ScaleSimRun:
+    """All `products` in one SCALE-Sim process; `dataflow` is `os` or `ws`. Raises ChildFailed when it gives up."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_inputs(folder, dataflow, products)
+        finished = run_child([python, INPUTS / "run.py"], folder)
+        (report,) = folder.rglob("COMPUTE_REPORT.csv")
+        return ScaleSimRun(parse_compute_report(report.read_text()), finished.seconds, finished.peak_bytes)
 
 
-if __name__ == "__main__":
-    main()
+def write_inputs(folder: Path, dataflow: str, products: Sequence[Gemm]) -> None:
+    """The config, the topology and a layout in which nothing is laid out specially (21 columns of 1)."""
+    config = Template((INPUTS / "config.cfg").read_text()).substitute(dataflow=dataflow)
+    layers = "".join(f"l{i}, {gemm.tokens}, {gemm.outputs}, {gemm.features},\n" for i, gemm in enumerate(products))
+    layouts = "".join(f"l{i},{','.join(['1'] * 21)},\n" for i in range(len(products)))
+    (folder / "config.cfg").write_text(config)
+    (folder / "topology.csv").write_text(f"Layer, M, N, K,\n{layers}")
+    (folder / "layout.csv").write_text(f"Layer,{','.join(['x'] * 21)},\n{layouts}")
+
+
+def parse_compute_report(text: str) -> tuple[int, ...]:
+    """`Total Cycles` of every layer in a COMPUTE_REPORT.csv."""
+    return tuple(int(float(row["Total Cycles"])) for row in csv.DictReader(text.splitlines(), skipinitialspace=True))
+
+
+def _dataflow_rows(environment: Environment, dataflow: str) -> list[Row]:
+    arch, group = load_arch(MACHINES[dataflow]), f"SCALE-Sim v3, {SPELLED[dataflow]}"
+    used = versions(scalesim=environment.version)
+    warm = median_seconds(lambda: timings(arch, SMOLLM2_LAYER))
+    singly = median_seconds(lambda: [timings(arch, [gemm]) for gemm in SMOLLM2_LAYER])
+    cold = simulate_command("--arch", arch.name, *gemm_arguments(SMOLLM2_LAYER))
+    peer = run_scale_sim(environment.python, dataflow, SMOLLM2_LAYER)
+    cycles = _cycle_rows(group, dataflow, SMOLLM2_LAYER, "SmolLM2-135M", peer.cycles, used)
+    for gemm in LLAMA_REDUCED:
+        cycles += _cycle_rows(
+            group, dataflow, [gemm], "Llama-3.1-8B", run_scale_sim(environment.python, dataflow, [gemm]).cycles, used
+        )
+    overlapping = timings(load_arch(arch.name, ["array.fold_overlap=true"]), SMOLLM2_LAYER)
+    overlapped = Row(
+        group,
+        "the seven projections with our folds overlapping, as on every other machine",
+        sum(map(compute_cycles, overlapping)),
+        sum(peer.cycles),
+        "cycles",
+        COMMAND,
+        used,
+    )
+    return [*cycles, overlapped, *_cost_rows(group, warm, singly, cold, peer, used)]
+
+
+def _cycle_rows(
+    group: str, dataflow: str, products: Sequence[Gemm], model: str, theirs: Sequence[int], used: dict[str, str]
+) -> list[Row]:
+    ours = map(compute_cycles, timings(load_arch(MACHINES[dataflow]), products))
+    return [
+        Row(group, f"{model} {gemm.name}", here, there, "cycles", COMMAND, used, wanted=SAME_CYCLES)
+        for gemm, here, there in zip(products, ours, theirs, strict=True)
+    ]
+
+
+def _cost_rows(
+    group: str, warm: float, singly: float, cold: Finished, peer: ScaleSimRun, used: dict[str, str]
+) -> list[Row]:
+    def faster(name: str, seconds: float, wanted: Wanted | None = None) -> Row:
+        return Row(group, name, seconds, peer.seconds, "s", COMMAND, used, faster=True, wanted=wanted)
+
+    return [
+        faster("wall time of the seven projections, planned and scheduled warm", warm, TIMES_FASTER),
+        faster("the same without sharing the schedule of equal shapes", singly),
+        faster("the same as a whole `simulate` command, interpreter start included", cold.seconds),
+        Row(group, "memory of that command", cold.peak_bytes, peer.peak_bytes, "bytes", COMMAND, used),
+    ]

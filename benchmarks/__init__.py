@@ -1,0 +1,1 @@
+"""The simulator beside tools that nobody here wrote, and beside its own limits: `make bench`."""
