@@ -67,6 +67,8 @@ def _product_rows(machine: Machine, gemm: Gemm, there: Mapping[str, Any], used: 
         theirs = sum(there["actions"][f"{memory}/{action}"] for action in ("read", "write")) / BITS
         ours = sum(getattr(done, count) for count in counts)
         compared.append(Row(GROUP, f"{gemm.name}, {name}", ours, theirs, "bytes", COMMAND, used))
+    cycles = there["latency_s"] * machine.delays.clock_hz
+    compared.append(Row(GROUP, f"{gemm.name}, start to end", timing.cycles, round(cycles), "cycles", COMMAND, used))
     ours = sum(energy[part] for part in PARTS) / 1e6
     theirs = sum(there["energy_j"].values()) / JOULES / 1e6
     return [*compared, Row(GROUP, f"{gemm.name}, energy", ours, theirs, "µJ", COMMAND, used)]

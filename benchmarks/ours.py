@@ -22,7 +22,7 @@ def timings(arch: Arch, products: Sequence[Gemm]) -> list[LayerTiming]:
 
 def compute_cycles(timing: LayerTiming) -> int:
     """Cycles in which the array is taken: its tiles and, where folds do not overlap, what lies between them."""
-    return int(timing.plan.pipeline.durations[:, COMPUTE].sum())
+    return int(timing.plan.pipeline.durations[..., COMPUTE].sum())
 
 
 def simulate_command(*arguments: str) -> Finished:
