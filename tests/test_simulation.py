@@ -12,7 +12,7 @@ from accel_sim.arch import load_arch
 from accel_sim.cli.inputs import shipped_trace
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
-from accel_sim.simulation import Machine, Result, WorkloadStatistics, simulate
+from accel_sim.simulation import Machine, Result, Simulation, WorkloadStatistics, simulate
 from accel_sim.simulation.output import write_csv, write_json
 from accel_sim.simulation.timeline import write_timeline
 from accel_sim.timing import CAUSES
@@ -193,7 +193,7 @@ def test_the_mean_loss_weighs_layers_by_their_work():
     result = on_shipped_trace("8x16")
     loss_of_site = {}
     for layer in result.layers:  # of the inputs everywhere, since most layers lack weights
-        loss_of_site[layer.site] = shipped_statistics().site(layer.site, Pattern("8:16")).input_loss
+        loss_of_site[layer.site] = shipped_statistics().input_loss(layer.site, Pattern("8:16")).value
     work = [layer.tokens * layer.features * layer.outputs for layer in result.layers]
     losses = [loss_of_site[layer.site] for layer in result.layers]
     assert result.quality_loss.value == pytest.approx(np.average(losses, weights=work))
@@ -218,8 +218,8 @@ def test_gating_counts_the_slots_that_hold_zeros():
     site = SiteActivations(lambda: (codes, np.ones(32, np.float32)))
     workload = Workload("quarter", "every fourth feature", (gemm,), {"site": site})
     statistics = WorkloadStatistics(workload)
-    assert statistics.site("site", Pattern("8:16")).zero_slots == 0.5
-    assert statistics.site("site", None).zero_slots == 0.75
+    assert statistics.zeros("site", Pattern("8:16")).zero_slots == 0.5
+    assert statistics.zeros("site", None).zero_slots == 0.75
     plain, gated = (simulate(load_arch("8x16", [f"zero_gating={kind}"]), workload) for kind in ("none", "operand"))
     held = 32 * 32 * 64 // 2 // 2
     saved = plain.energy_pj["multiply"] - gated.energy_pj["multiply"]
@@ -250,7 +250,8 @@ def test_what_the_tables_lack_is_named():
 
 def test_timeline_shows_every_stage_without_overlap(tmp_path):
     machine = Machine(load_arch("8x16"), Pattern("8:16"))
-    write_timeline([machine], gemm_workload(["64x256x128", "32x64x64"]), tmp_path / "timeline.json")
+    simulation = Simulation(machine, gemm_workload(["64x256x128", "32x64x64"]))
+    write_timeline([simulation], tmp_path / "timeline.json")
     events = json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
     slices = [event for event in events if event["ph"] == "X"]
     tracks = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}

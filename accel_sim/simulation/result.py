@@ -38,10 +38,42 @@ class AreaResult(Part):
     """µm² by component; they add up to `total_um2`."""
 
 
-class LayerResult(Part):
-    """One linear projection."""
+class KindResult(Part):
+    """All operations of one kind."""
+
+    cycles: int
+    dense_cycles: int
+    energy_pj: float
+    dense_energy_pj: float
+    macs: int
+    """Multiply-accumulates of the dense products; 0 for what is no product."""
+
+
+class OperationResult(Part):
+    """One operation of the vector unit (`scope: model`)."""
 
     name: str
+    kind: str
+    elements: int
+    repeat: int
+    """Equal operations this entry stands for; cycles, bytes and energies are of all of them."""
+    cycles: int
+    dense_cycles: int
+    breakdown: dict[str, int]
+    """Cause → cycles; adds up to `cycles`."""
+    bottleneck: str
+    dram_bytes: int
+    dense_dram_bytes: int
+    energy_pj: float
+    dense_energy_pj: float
+
+
+class LayerResult(Part):
+    """One matrix product."""
+
+    name: str
+    kind: str
+    """`linear`, and with `scope: model` also `attention` and `lm_head`."""
     site: str
     pattern: str
     """N:M, or `dense`."""
@@ -56,6 +88,8 @@ class LayerResult(Part):
     breakdown: dict[str, int]
     """Cause → cycles; adds up to `cycles`."""
     bottleneck: str
+    utilisation: float
+    """Multiplications over multipliers × cycles."""
     tiling: str
     """How the product was cut."""
     dense_tiling: str
@@ -65,19 +99,30 @@ class LayerResult(Part):
     dense_energy_pj: float
     zero_fraction: float
     """Activations that are zero after quantisation, before any selection."""
-    quality_loss: QualityLoss
+    quality_loss: QualityLoss | None
+    """None where it was not asked for, of what is never pruned, and of pruned weights that the workload lacks."""
 
 
 class Result(Part):
     """One workload on one machine, beside the dense machine with the same multipliers."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     arch: str
     trace: str
     """Name of the trace, preset or products that were simulated."""
     source: str
     """What `trace` is: model, phase and tokens, or distribution, seed and sample."""
+    scope: str
+    """`linear`: the linear projections. `model`: everything the decoder computes."""
+    scope_source: str
+    """Of `scope: model`: where the model's shape comes from and how attention was cut."""
     pattern: str
+    """N:M, `dense`, or `mixed` where a policy makes the projections differ."""
+    policy: str | None
+    coverage: float
+    """Share of the linear projections' multiply-accumulates that run pruned."""
+    masks: str
+    """`real`, or the statistic that the non-zeros were drawn from."""
     engine: str
     cycles: int
     dense_cycles: int
@@ -107,14 +152,22 @@ class Result(Part):
     dense_performance_per_mm2: float
     macs: int
     """Multiply-accumulates of the dense products."""
-    quality_loss: QualityLoss
-    """Mean over the layers, weighted by their multiply-accumulates."""
+    utilisation: float
+    """Multiplications over multipliers × cycles."""
+    quality_loss: QualityLoss | None
+    """Mean over the linear projections, weighted by their multiply-accumulates; None where one of them lacks it."""
     bottleneck: str
     breakdown: dict[str, int]
     """Cause → cycles; adds up to `cycles`."""
+    kinds: dict[str, KindResult]
+    """Totals by kind of operation; they add up to the result's."""
     layers: list[LayerResult]
+    operations: list[OperationResult]
+    """What the vector unit did (`scope: model`)."""
     assumptions: str
     """The defaults the figures rest on, in one line."""
+    approximations: list[str]
+    """What stands in for something unknown in this result."""
     extrapolated: list[str]
     """Quantities that the cost tables lack and a rule stands in for outside what it was fitted to."""
 

@@ -1,30 +1,41 @@
-"""What the machines need to know of the activations, computed once for every (site, pattern) however many ask."""
+"""What the machines need to know of the activations, computed once however many ask."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from accel_sim.functional import output_loss, pruning_statistics
+from accel_sim.functional import output_loss, pruning_statistics, zero_statistics
+from accel_sim.occupancy import MaskModel, Masks
 from accel_sim.pattern import Pattern
+from accel_sim.simulation.nonzeros import Skipping, needed, windows
+from accel_sim.timing import Nonzeros
 from accel_sim.workload import Gemm, Workload
 
 NOTHING_PRUNED = Pattern("1:1")
 
 
 @dataclass(frozen=True)
-class SiteStatistics:
-    """One site under one pattern (None: dense)."""
+class SiteZeros:
+    """Zeros of one site under one pattern (None: dense)."""
 
     zero_fraction: float
     """Zeros among the activations, before selection."""
     zero_slots: float
     """Slots that hold a zero or padding, as a fraction of all slots."""
-    input_loss: float
+
+
+@dataclass(frozen=True)
+class InputLoss:
+    """What selection throws away of one site."""
+
+    value: float
     """‖X − X̂‖²/‖X‖²."""
-    input_loss_error: float | None
-    """Standard error of `input_loss` over the sampled rows; None when all rows are there."""
+    standard_error: float | None
+    """Standard error of `value` over the sampled rows; None when all rows are there."""
 
 
 class WorkloadStatistics:
@@ -32,40 +43,88 @@ class WorkloadStatistics:
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
-        self._sites: dict[tuple[str, Pattern | None], SiteStatistics] = {}
-        self._outputs: dict[tuple[str, Pattern], float] = {}
+        self._known: dict[Hashable, Any] = {}
 
     @property
     def holds_all_weights(self) -> bool:
         return all(gemm.load_weights is not None for gemm in self.workload.gemms)
 
-    def site(self, name: str, pattern: Pattern | None) -> SiteStatistics:
-        """Statistics of a site under a pattern; reads the site's activations the first time."""
-        key = (name, pattern)
-        if key not in self._sites:
-            self._sites[key] = self._measure(name, pattern)
-        return self._sites[key]
+    def zeros(self, site: str, pattern: Pattern | None) -> SiteZeros:
+        """Zeros of a site; reads the site's activations the first time."""
+        return self._once(("zeros", site, pattern), lambda: self._zeros(site, pattern))
+
+    def input_loss(self, site: str, pattern: Pattern | None) -> InputLoss:
+        """Loss of a site under a pattern."""
+        if pattern is None:
+            return InputLoss(0.0, None)
+        return self._once(("input loss", site, pattern), lambda: self._input_loss(site, pattern))
 
     def output_loss(self, gemm: Gemm, pattern: Pattern) -> float:
         """‖XW − X̂W‖²/‖XW‖² of a projection whose weights are there."""
-        key = (gemm.name, pattern)
-        if key not in self._outputs:
-            codes, scales = self.workload.sites[gemm.site].load()
-            weights = gemm.load_weights()
-            error, norm = output_loss(codes, scales, weights.codes, weights.scales, pattern)
-            self._outputs[key] = error / norm if norm else 0.0
-        return self._outputs[key]
+        return self._once(("output loss", gemm.name, pattern), lambda: self._output_loss(gemm, pattern))
 
-    def _measure(self, name: str, pattern: Pattern | None) -> SiteStatistics:
+    def weight_loss(self, gemm: Gemm, pattern: Pattern) -> float:
+        """‖XW − XŴ‖²/‖XW‖², the weights of every output pruned by magnitude, each scaled as it is stored."""
+        return self._once(("weight loss", gemm.name, pattern), lambda: self._weight_loss(gemm, pattern))
+
+    def nonzeros(
+        self, gemm: Gemm, pattern: Pattern | None, skipping: Skipping, model: MaskModel = "real", seed: int = 0
+    ) -> Nonzeros | None:
+        """What `skipping` finds in the activations of a product, or in ones drawn from a statistic of them.
+
+        None where its time does not depend on them. Raises AccelSimError where a sample of rows is not enough.
+        """
+        if not skipping.needs_activations or gemm.site not in self.workload.sites or not gemm.prunable:
+            return None
+        site = gemm.consumer_site if skipping.gathers_outputs(gemm) else gemm.site
+        if site not in self.workload.sites:
+            return None
+        key = ("non-zeros", site, gemm.tokens, pattern, skipping, model, seed)
+        masks = Masks(model, site, seed)
+        if skipping.gathers_outputs(gemm):
+            return Nonzeros(outputs=self._once(key, lambda: needed(self._codes(site), gemm, pattern, masks)))
+        if skipping.gathers_features(gemm):
+            return Nonzeros(features=self._once(key, lambda: needed(self._codes(site), gemm, pattern, masks)))
+        if pattern is None or skipping.kind == "output_gather":
+            return None
+        return Nonzeros(
+            windows=self._once(key, lambda: windows(self._codes(site), gemm.tokens, pattern, skipping, masks))
+        )
+
+    def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        if key not in self._known:
+            self._known[key] = compute()
+        return self._known[key]
+
+    def _codes(self, site: str) -> np.ndarray:
+        return self.workload.sites[site].load()[0]
+
+    def _zeros(self, name: str, pattern: Pattern | None) -> SiteZeros:
+        codes = self._codes(name)
+        tokens, features = codes.shape
+        sums = zero_statistics(codes, pattern or NOTHING_PRUNED)
+        slots = tokens * (features if pattern is None else pattern.groups(features) * pattern.n)
+        return SiteZeros(sums.zeros / sums.elements, 1 - sums.kept_nonzeros / slots)
+
+    def _input_loss(self, name: str, pattern: Pattern) -> InputLoss:
         site = self.workload.sites[name]
         codes, scales = site.load()
-        tokens, features = codes.shape
-        sums = pruning_statistics(codes, scales, pattern or NOTHING_PRUNED)
-        slots = tokens * (features if pattern is None else pattern.groups(features) * pattern.n)
-        error = None
-        if site.sampled_rows is not None and pattern is not None:
-            error = _standard_error(codes, scales, pattern)
-        return SiteStatistics(sums.zeros / sums.elements, 1 - sums.kept_nonzeros / slots, sums.loss, error)
+        error = None if site.sampled_rows is None else _standard_error(codes, scales, pattern)
+        return InputLoss(pruning_statistics(codes, scales, pattern).loss, error)
+
+    def _output_loss(self, gemm: Gemm, pattern: Pattern) -> float:
+        codes, scales = self.workload.sites[gemm.site].load()
+        weights = gemm.load_weights()
+        error, norm = output_loss(codes, scales, weights.codes, weights.scales, pattern)
+        return error / norm if norm else 0.0
+
+    def _weight_loss(self, gemm: Gemm, pattern: Pattern) -> float:
+        """The same sums with the operands' parts exchanged: (XW)ᵀ = WᵀXᵀ, and it is Wᵀ that is pruned."""
+        codes, scales = self.workload.sites[gemm.site].load()
+        weights = gemm.load_weights()
+        pruned, other = np.ascontiguousarray(weights.codes.T), np.ascontiguousarray(codes.T)
+        error, norm = output_loss(pruned, weights.scales, other, scales, pattern)
+        return error / norm if norm else 0.0
 
 
 def _standard_error(codes: np.ndarray, scales: np.ndarray, pattern: Pattern) -> float:

@@ -8,54 +8,69 @@ from pathlib import Path
 from typing import Any
 
 from accel_sim.files import replacing
-from accel_sim.simulation.simulate import Machine
+from accel_sim.simulation.simulate import Simulation
 from accel_sim.timing import LayerTiming
 from accel_sim.timing.pipeline import STAGES
-from accel_sim.workload import Gemm, Workload
+from accel_sim.timing.vector import VectorTiming
+from accel_sim.workload import Operation, VectorOperation
 
 ITEMS_DRAWN = 1000
 """Of a layer with more items than twice this, only the first and the last so many are drawn; the file says so."""
 
 
-def write_timeline(machines: Iterable[Machine], workload: Workload, path: Path) -> None:
-    """One process a machine, one track a stage, times in microseconds of the machine's own clock."""
+def write_timeline(simulations: Iterable[Simulation], path: Path) -> None:
+    """One process a machine, a track for layers and one a core and stage; microseconds of the machine's own clock."""
     with replacing(path) as stream:
         stream.write('{"displayTimeUnit": "ns", "traceEvents": [\n')
         separator = ""
-        for process, machine in enumerate(machines, start=1):
-            for event in _machine_events(process, machine, workload):
+        for process, simulation in enumerate(simulations, start=1):
+            for event in _machine_events(process, simulation):
                 stream.write(separator + json.dumps(event))
                 separator = ",\n"
         stream.write("\n]}\n")
 
 
-def _machine_events(process: int, machine: Machine, workload: Workload) -> Iterator[dict[str, Any]]:
+def _machine_events(process: int, simulation: Simulation) -> Iterator[dict[str, Any]]:
+    machine = simulation.machine
     yield _label("process_name", process, 0, f"{machine.arch.name} ({machine.pattern or 'dense'})")
-    for track, name in enumerate(("layer", *STAGES)):
+    cores = machine.arch.cores.count
+    stages = STAGES if cores == 1 else [f"core {core} {stage}" for core in range(cores) for stage in STAGES]
+    for track, name in enumerate(("layer", *stages)):
         yield _label("thread_name", process, track, name)
         yield {"ph": "M", "name": "thread_sort_index", "pid": process, "tid": track, "args": {"sort_index": track}}
     microseconds = 1e6 / machine.delays.clock_hz
     begin = 0
-    for gemm in workload.gemms:
-        timing = machine.time(gemm)
-        yield from _layer_events(process, gemm, timing, begin, microseconds)
-        begin += timing.cycles * gemm.repeat
+    for operation in simulation.operations:
+        if isinstance(operation, VectorOperation):
+            timing = simulation.time_vector(operation)
+            about = {"elements": operation.elements}
+        else:
+            timing = simulation.time(operation)
+            about = {"shape": "×".join(map(str, operation.shape)), "tiling": str(timing.plan.tiling)}
+        yield from _operation_events(process, operation, timing, begin, microseconds, about)
+        begin += timing.cycles * operation.repeat
 
 
-def _layer_events(
-    process: int, gemm: Gemm, timing: LayerTiming, begin: int, microseconds: float
+def _operation_events(
+    process: int,
+    operation: Operation,
+    timing: LayerTiming | VectorTiming,
+    begin: int,
+    microseconds: float,
+    about: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
-    items = timing.plan.pipeline.items
+    cores, items, stages = timing.schedule.start.shape
     skipped = range(ITEMS_DRAWN, items - ITEMS_DRAWN)
-    about = {"shape": "×".join(map(str, gemm.shape)), "repeat": gemm.repeat, "tiling": str(timing.plan.tiling)}
-    about |= {"items": items, "items_not_drawn": len(skipped), "cycles": timing.cycles, **timing.breakdown}
-    yield _slice(process, 0, gemm.name, begin, timing.cycles * gemm.repeat, microseconds, about)
-    for item in (item for item in range(items) if item not in skipped):
-        for stage in range(len(STAGES)):
-            start, end = int(timing.schedule.start[item, stage]), int(timing.schedule.end[item, stage])
+    about = about | {"repeat": operation.repeat, "items": items, "items_not_drawn": len(skipped)}
+    about |= {"cycles": timing.cycles, **timing.breakdown}
+    yield _slice(process, 0, operation.name, begin, timing.cycles * operation.repeat, microseconds, about)
+    for core, item in ((core, item) for core in range(cores) for item in range(items) if item not in skipped):
+        for stage in range(stages):
+            start, end = (int(times[core, item, stage]) for times in (timing.schedule.start, timing.schedule.end))
             if end > start:
                 details = {"start_cycle": begin + start, "cycles": end - start}
-                yield _slice(process, stage + 1, f"item {item}", begin + start, end - start, microseconds, details)
+                track = 1 + core * stages + stage
+                yield _slice(process, track, f"item {item}", begin + start, end - start, microseconds, details)
 
 
 def _slice(

@@ -2,6 +2,8 @@
 
 from accel_sim.timing.activity import Activity, count_activity
 from accel_sim.timing.layer import CAUSES, ENGINES, Engine, LayerTiming, bottleneck, time_layer
+from accel_sim.timing.product import Nonzeros
+from accel_sim.timing.software import SoftwareSelection, software_selection
 from accel_sim.timing.stages import Latencies
 
 __all__ = [
@@ -11,7 +13,10 @@ __all__ = [
     "Engine",
     "Latencies",
     "LayerTiming",
+    "Nonzeros",
+    "SoftwareSelection",
     "bottleneck",
     "count_activity",
+    "software_selection",
     "time_layer",
 ]

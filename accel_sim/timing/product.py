@@ -54,6 +54,8 @@ class Product:
             stored_outputs=gemm.outputs,
             windows=known.windows,
             gathers_features=known.features is not None,
+            activations_on_chip=gemm.activations_on_chip,
+            outputs_on_chip=gemm.outputs_on_chip,
         )
 
     def need_panels(self, arch: Arch) -> None:
