@@ -117,7 +117,8 @@ def _cut(operation: VectorOperation, arch: Arch, pattern: Pattern | None) -> Vec
     if operation.site is not None and selects_at_write_back(arch, pattern):
         groups = parts * pattern.groups(width)
         stored = pattern.groups(width) * pattern.n + metadata_bytes(width, arch, pattern)
-        written = written + parts * (stored - width)
+        if not operation.outputs_on_chip:
+            written = written + parts * (stored - width)
     return VectorWork(
         operation=operation,
         lanes=arch.vector.lanes_beside(arch.array),

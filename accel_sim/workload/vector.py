@@ -35,7 +35,7 @@ class VectorOperation:
     written_bytes: int
     repeat: int = 1
     site: str | None = None
-    """The site whose activations it produces; None when it produces none (softmax, router)."""
+    """The site whose activations it produces, an INT8 code an element; None when it produces none (softmax, router)."""
     rows: int = 1
     """Rows that belong together (a token, or a query of one head): a reduction runs over each."""
     operations_per_row: int = 0
@@ -52,6 +52,8 @@ class VectorOperation:
             if getattr(self, quantity) < least:
                 given = getattr(self, quantity)
                 raise AccelSimError(f"operation {self.name}: {quantity} must be at least {least}, not {given}")
+        if self.site is not None and self.written_bytes < self.elements:
+            raise AccelSimError(f"operation {self.name}: written_bytes must hold the INT8 codes of site {self.site}")
         if self.elements % self.rows:
             raise AccelSimError(f"operation {self.name}: {self.elements} elements do not make {self.rows} equal rows")
 
