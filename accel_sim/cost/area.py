@@ -6,13 +6,20 @@ from dataclasses import dataclass
 from functools import cache
 from math import fsum
 
-from accel_sim.arch import derived
 from accel_sim.arch.schema import Arch
-from accel_sim.cost import circuits, parts, sram
+from accel_sim.cost import gathering, operands, parts, sram
 from accel_sim.cost.scaling import Scale
 from accel_sim.cost.tables import constant
 
-SRAM_COMPONENTS = ("sram_activation", "sram_weight", "sram_output", "row_scale_buffer")
+SRAM_COMPONENTS = (
+    "sram_activation",
+    "sram_weight",
+    "sram_output",
+    "sram_accumulator",
+    "row_scale_buffer",
+    "gather_masks",
+    "shared_buffer",
+)
 
 
 @dataclass(frozen=True)
@@ -20,14 +27,14 @@ class Area:
     """Area of one machine at its node."""
 
     components_um2: dict[str, float]
-    """Flat; adds up to `total_um2`."""
+    """Flat; adds up to `total_um2`. All cores together."""
     array_um2: float
     """The part that grows with the number of columns: dot-product units, their multiplexers (and registers behind
-    them), weight registers, drain, the zero gating inside the lanes."""
+    them), weight registers, drain or column sums, the zero gating inside the lanes."""
     nand2_um2: float
     """The smallest NAND2 at this node."""
     block_um2: float
-    """The array's block, over which operands are broadcast: array_um2, row registers, decoders and `wires`."""
+    """One core's array block, over which operands are broadcast: array, row registers, decoders and `wires`."""
     track_use: float
     """Area that the operands' tracks need over the area of the block before `wires`: above 1 they enlarge it."""
 
@@ -44,6 +51,11 @@ class Area:
     def sram_um2(self) -> float:
         return sum(self.components_um2[name] for name in SRAM_COMPONENTS)
 
+    @property
+    def cores_um2(self) -> float:
+        """Everything but the buffer that the cores share."""
+        return self.total_um2 - self.components_um2["shared_buffer"]
+
     def overhead(self, dense: Area) -> float:
         """Fraction over the dense machine, SRAM included."""
         return self.total_um2 / dense.total_um2 - 1
@@ -59,43 +71,34 @@ def area(arch: Arch) -> Area:
     scale = Scale.of(arch.technology)
     per_cell = scale.area / arch.technology.utilisation
     bill = parts.parts(arch)
-    components = {
+    core = {
         name: per_cell * fsum(part.area_um2 for part in bill if part.component == name)
         for name in parts.LOGIC_COMPONENTS
     }
     block = per_cell * fsum(part.area_um2 for part in bill if part.in_array)
     tracks = _track_area_um2(arch) * scale.area if arch.technology.wires else 0.0
-    components["wires"] = max(0.0, tracks - block)
-    buffers = sram.memories(arch)
-    components.update({f"sram_{buffer.name}": buffer.area_um2 for buffer in buffers})
-    components["row_scale_buffer"] = sram.row_scale_buffer(arch)[0] if _selects_at_write_back(arch) else 0.0
+    core["wires"] = max(0.0, tracks - block)
+    core.update(dict.fromkeys(SRAM_COMPONENTS, 0.0))
+    core.update({f"sram_{buffer.name}": buffer.area_um2 for buffer in sram.memories(arch)})
+    core["row_scale_buffer"] = sram.row_scale_buffer(arch)[0]
+    core["gather_masks"] = gathering.mask_buffers(arch)[0]
+    shared = sram.shared_buffer(arch)
+    cores = arch.cores.count
+    components = {name: cores * size for name, size in core.items()}
+    components["shared_buffer"] = 0.0 if shared is None else shared.area_um2
     return Area(
         components_um2=components,
-        array_um2=per_cell * fsum(part.area_um2 for part in bill if part.per_column),
+        array_um2=cores * per_cell * fsum(part.area_um2 for part in bill if part.per_column),
         nand2_um2=constant("nand2_area") * scale.area,
-        block_um2=block + components["wires"],
+        block_um2=block + core["wires"],
         track_use=tracks / block,
     )
 
 
-def _selects_at_write_back(arch: Arch) -> bool:
-    return bool(circuits.sparse_patterns(arch.sparsity)) and arch.sparsity.selector.placement == "write_back"
-
-
 def _track_area_um2(arch: Arch) -> float:
-    """Least area at 45 nm that the operands' tracks fit on: columns' weights and sums side by side in one direction,
-    rows' activations and select lines in the other, on the layers that carry them."""
+    """Least area at 45 nm that the operands' tracks fit on: the columns' side by side in one direction, the rows' in
+    the other, on the layers that carry them."""
     pitch = constant("wire_track_pitch")
-    lines = max(
-        (
-            derived.groups_per_cycle(arch.array.lanes, pattern)
-            * circuits.select_bits(arch.sparsity.operand_mux, pattern)
-            for pattern in circuits.sparse_patterns(arch.sparsity)
-        ),
-        default=0,
-    )
-    vertical = arch.array.cols * (parts.weight_bits(arch) + parts.ACCUMULATOR_BITS)
-    horizontal = arch.array.rows * (parts.activation_bits(arch) + lines)
-    width = vertical * pitch / constant("wire_layers_vertical")
-    height = horizontal * pitch / constant("wire_layers_horizontal")
+    width = arch.array.cols * operands.column_tracks(arch) * pitch / constant("wire_layers_vertical")
+    height = arch.array.rows * operands.row_tracks(arch) * pitch / constant("wire_layers_horizontal")
     return width * height

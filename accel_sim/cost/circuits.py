@@ -1,20 +1,26 @@
-"""The unit's circuits, put together from rows of the unit table: multiplexer, decoder, selector, requantiser."""
+"""The unit's circuits, put together from rows of the unit table: multiplexer, decoder, selector, requantiser.
+
+A pattern of two levels has one of each a level: `accel_sim.cost.hierarchy` says how they go together.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
 from math import ceil, log2
+from typing import NamedTuple
 
-from accel_sim.arch.schema import Selector, Sparsity
+from accel_sim.arch.schema import Selector
 from accel_sim.cost.tables import constant
-from accel_sim.cost.units import UnitCost, total, unit
+from accel_sim.cost.units import UnitCost, largest_n, total, unit
 from accel_sim.pattern import Encoding, Pattern
 
 _MULTIPLEXERS = {"restricted": "sel_restr", "onehot": "sel_onehot", "full": "sel_naive"}
 TOP_N = {"rank": "topn_rank", "sort": "topn_oems", "cascade": "topn_itermax", "radix": "topn_radix"}
-_TABLE_BITS = 8
-"""Width of every row of the unit table that this module reads."""
+TABLE_BITS = 8
+"""Width of every row of the unit table that this package reads."""
+WORD_BITS = 32
+"""Width of the table's adder."""
 
 
 def window(pattern: Pattern) -> int:
@@ -33,6 +39,20 @@ def select_bits(operand_mux: str, pattern: Pattern) -> int:
         return pattern.n * window(pattern)
     reach = pattern.m if operand_mux == "full" else window(pattern)
     return pattern.n * ceil(log2(reach))
+
+
+class LineActivity(NamedTuple):
+    """What happens on the select lines of one group when the next group comes."""
+
+    random_bits: float
+    transitions: float
+
+
+def line_activity(operand_mux: str, pattern: Pattern) -> LineActivity:
+    """Binary lines are random bits; of one-hot ones two change unless the slot repeats."""
+    if operand_mux == "onehot":
+        return LineActivity(0.0, pattern.n * 2 * (1 - 1 / window(pattern)))
+    return LineActivity(select_bits(operand_mux, pattern), 0.0)
 
 
 @cache
@@ -61,18 +81,40 @@ def selector(settings: Selector, metadata: Encoding, pattern: Pattern) -> UnitCo
     Compaction is the one-hot select with its bitmap decoder, whatever multiplexer the lanes have.
     """
     n, m = pattern.n, pattern.m
-    parts = [unit("absm", m=m)]
-    top_n = unit(TOP_N[settings.kind], n, m)
-    if settings.channel_factors:
-        parts.append(unit("mul8").times(m, f"{m} factor multipliers", rule="one multiplier an element"))
-        wide = top_n.times(constant("channel_factor_width_ratio"), f"{top_n.name}, 16-bit scores", rule="width ratio")
-        deeper = "channel_factor_width_ratio" if settings.kind == "radix" else "channel_factor_depth_ratio"
-        top_n = replace(wide, delay_ns=wide.delay_ns * constant(deeper))
-    parts.append(top_n)
-    if metadata != "bitmap":
-        parts.append(unit({"index": "bm2idx", "enumerative": "bm2enum"}[metadata], n, m))
+    parts = [*scores(settings, m), top_n(settings, pattern), *encoders(metadata, pattern)]
     parts += [unit("bm2oh", n, m), unit("sel_onehot", n, m)]
     return total(f"selector {pattern} {settings.kind}", parts)
+
+
+def scores(settings: Selector, elements: int) -> list[UnitCost]:
+    """|x|, or |x|·f, of so many elements."""
+    parts = [unit("absm", m=elements)]
+    if settings.channel_factors:
+        factors = unit("mul8").times(elements, f"{elements} factor multipliers", rule="one multiplier an element")
+        parts.append(factors)
+    return parts
+
+
+def score_bits(settings: Selector) -> int:
+    """Width of one element's score."""
+    return TABLE_BITS * int(constant("channel_factor_width_ratio")) if settings.channel_factors else TABLE_BITS
+
+
+def top_n(settings: Selector, pattern: Pattern) -> UnitCost:
+    """The N largest of M scores; 16-bit ones are twice as wide and deeper by log2(16) / log2(8) (radix: twice)."""
+    narrow = unit(TOP_N[settings.kind], pattern.n, pattern.m)
+    if not settings.channel_factors:
+        return narrow
+    wide = narrow.times(constant("channel_factor_width_ratio"), f"{narrow.name}, 16-bit scores", rule="width ratio")
+    deeper = "channel_factor_width_ratio" if settings.kind == "radix" else "channel_factor_depth_ratio"
+    return replace(wide, delay_ns=wide.delay_ns * constant(deeper))
+
+
+def encoders(metadata: Encoding, pattern: Pattern) -> list[UnitCost]:
+    """From the selection's bitmap to the stored metadata."""
+    if metadata == "bitmap":
+        return []
+    return [unit({"index": "bm2idx", "enumerative": "bm2enum"}[metadata], pattern.n, pattern.m)]
 
 
 @cache
@@ -81,7 +123,7 @@ def requantiser() -> UnitCost:
 
     A wide multiplier is the 8-bit one times the ratio of bit products, its delay times the ratio of log2 widths.
     """
-    wide, narrow = constant("requantiser_accumulator_bits"), _TABLE_BITS
+    wide, narrow = constant("requantiser_accumulator_bits"), TABLE_BITS
     products = wide * constant("requantiser_mantissa_bits") / narrow**2
     small = unit("mul8")
     large = small.times(products, "32×31-bit multiplier", rule="bit products")
@@ -96,20 +138,35 @@ def requantiser() -> UnitCost:
 
 def multiplexer_2(bits: float, name: str) -> UnitCost:
     """A 2:1 multiplexer of `bits` bits."""
-    return unit("sel_restr", 1, 2).times(bits / _TABLE_BITS, name, rule="bits of a 2:1 multiplexer")
+    return unit("sel_restr", 1, 2).times(bits / TABLE_BITS, name, rule="bits of a 2:1 multiplexer")
+
+
+@cache
+def tree(inputs: int, bits: float = TABLE_BITS) -> UnitCost | None:
+    """A multiplexer tree from any of `inputs` places to one, `bits` wide; None for a single place.
+
+    One slot of the table's full network over as many places where it has one, else the full network's closed form.
+    """
+    if inputs < 2:
+        return None
+    slots = largest_n("sel_naive", inputs) or 1
+    name = f"{inputs}:1 multiplexer tree, {bits:g} bits"
+    return unit("sel_naive", slots, inputs).times(bits / TABLE_BITS / slots, name, rule="bits of one slot")
+
+
+def adder(bits: float, name: str, count: float = 1) -> UnitCost:
+    """`count` adders of `bits` bits: area and energy by width, the delay of one by the logarithm of its width."""
+    wide = unit("add32")
+    sized = wide.times(count * bits / WORD_BITS, name, rule="bits of a 32-bit adder")
+    return replace(sized, delay_ns=wide.delay_ns * log2(max(2, bits)) / log2(WORD_BITS))
 
 
 def and_gates(bits: float, name: str) -> UnitCost:
     """`bits` AND-OR legs."""
-    return unit("sel_onehot", 1, 1).times(bits / _TABLE_BITS, name, rule="bits of one AND-OR leg")
+    return unit("sel_onehot", 1, 1).times(bits / TABLE_BITS, name, rule="bits of one AND-OR leg")
 
 
 def random_gates(nand2: float, name: str) -> UnitCost:
     """`nand2` gate equivalents with the energy and leakage of an adder's."""
-    adder = unit("add32")
-    return adder.times(nand2 / adder.nand2, name, rule="gate equivalents of an adder")
-
-
-def sparse_patterns(sparsity: Sparsity) -> tuple[Pattern, ...]:
-    """The patterns that need hardware: N = M runs by the dense rule."""
-    return tuple(pattern for pattern in sparsity.patterns if not pattern.keeps_all)
+    wide = unit("add32")
+    return wide.times(nand2 / wide.nand2, name, rule="gate equivalents of an adder")

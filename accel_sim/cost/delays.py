@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from functools import cache
 from math import ceil
 
+from accel_sim.arch import derived
 from accel_sim.arch.schema import Arch
-from accel_sim.cost import circuits
-from accel_sim.cost.sram import memories
+from accel_sim.cost import circuits, hierarchy, operands
+from accel_sim.cost.gathering import address_generator, gathers
+from accel_sim.cost.network import Network, networks
+from accel_sim.cost.sram import all_memories
 from accel_sim.cost.tables import Status
-from accel_sim.cost.units import UnitCost, flip_flop, unit
+from accel_sim.cost.units import UnitCost, flip_flop, total, unit
 from accel_sim.pattern import Pattern
 
 ARRAY_REGISTERS = 3
 """Operand, product and accumulator register: the clock edges between SRAM and a sum."""
+EDGE_STAGES = ("metadata_decoder", "non_zero_finder", "activation_select")
+"""Circuits at the array's edge between metadata and select lines, in series."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,11 @@ class Delays:
     clock_hz: float
     """min(target, 1 / critical path)."""
     compute_latency_cycles: int
-    """From SRAM to a sum: operand, product and accumulator register, operand_mux_register, metadata decoder."""
+    """From SRAM to a sum: operand, product and accumulator register, operand_mux_register, the circuits at the array's
+    edge (metadata decoder, finder of non-zeros, selection of their values), and weight-stationary the tree over a
+    column and the adder at the accumulator SRAM."""
     selector_latency_cycles: int
+    """The selector, and the address generator where weights are gathered."""
     requantiser_latency_cycles: int
 
 
@@ -53,17 +61,20 @@ def delays(arch: Arch, pattern: Pattern | None) -> Delays:
     single, pipelined = _single_cycle_stages(arch), _pipelined_stages(arch)
     critical = max(single, key=lambda stage: stage.delay_ns)
     clock = clock_hz(arch)
-    cycles = {stage.name: ceil(stage.delay_ns * 1e-9 * clock) for stage in pipelined}
-    runs_sparse = pattern is not None and not pattern.keeps_all
+    cycles = {stage.name: max(1, ceil(stage.delay_ns * 1e-9 * clock)) for stage in pipelined}
+    array_patterns = derived.array_patterns(arch)
+    runs_sparse = derived.array_pattern(arch, pattern) in array_patterns
     return Delays(
         stages=(*single, *pipelined),
         critical_path_ns=critical.delay_ns,
         critical_stage=critical.name,
         clock_hz=clock,
         compute_latency_cycles=ARRAY_REGISTERS
-        + (arch.sparsity.operand_mux_register and bool(circuits.sparse_patterns(arch.sparsity)))
-        + (cycles.get("metadata_decoder", 0) if runs_sparse else 0),
-        selector_latency_cycles=cycles.get("selector", 0) if runs_sparse else 0,
+        + (arch.sparsity.operand_mux_register and bool(array_patterns))
+        + (sum(cycles.get(name, 0) for name in EDGE_STAGES) if runs_sparse else 0)
+        + (cycles.get("column_sums", 0) + 1 if operands.is_stationary(arch) else 0),
+        selector_latency_cycles=(cycles["selector"] if derived.selects(arch, pattern) else 0)
+        + cycles.get("gather_addresses", 0),
         requantiser_latency_cycles=cycles["requantiser"],
     )
 
@@ -80,39 +91,80 @@ def pipeline_cycles(arch: Arch, circuit: UnitCost | None) -> int:
     return 0 if circuit is None else max(1, ceil(circuit.delay_ns * 1e-9 * clock_hz(arch)))
 
 
+def edge_cycles(arch: Arch, net: Network) -> int:
+    """Cycles from metadata at the array's edge to select lines."""
+    return sum(pipeline_cycles(arch, circuit) for circuit in _edge_circuits(net).values())
+
+
+def _edge_circuits(net: Network) -> dict[str, UnitCost | None]:
+    """Decoder, finder of non-zeros and multiplexers of what it found: in series, by stage."""
+    if net.skipping is None:
+        return {"metadata_decoder": net.decoder}
+    finders, selects = ([placed.unit for placed in each] for each in (net.skipping.finders, net.skipping.selects))
+    return {
+        "metadata_decoder": net.decoder,
+        "non_zero_finder": total("finders of non-zeros", finders, rule="in series") if finders else None,
+        "activation_select": total("selection of values", selects, rule="in series") if selects else None,
+    }
+
+
+@cache
+def column_tree(arch: Arch) -> UnitCost | None:
+    """The levels of adders over a column, where it has a tree: their delay (the adders are the elements' own)."""
+    levels = operands.column_tree_levels(arch)
+    if levels == 0:
+        return None
+    return total(f"{levels} levels of 32-bit adders", [unit("add32")] * levels)
+
+
 def _single_cycle_stages(arch: Arch) -> list[Stage]:
-    multiplier, register, tree = unit("mul8"), flip_flop(), unit("dotk", k=arch.array.lanes)
-    muxes = [circuits.multiplexer(arch.sparsity.operand_mux, p) for p in circuits.sparse_patterns(arch.sparsity)]
-    slowest = max(muxes, key=lambda mux: mux.delay_ns, default=None)
-    stages = []
-    multiply, name, source = multiplier.delay_ns, "multiply", "register and mul8"
-    if slowest is not None and arch.sparsity.operand_mux_register:
-        select = register.delay_ns + slowest.delay_ns
-        stages.append(Stage("operand_select", select, False, slowest.status, f"register and {slowest.name}"))
-    elif slowest is not None:
-        multiply += slowest.delay_ns
-        name, source = "operand_select_and_multiply", f"register, {slowest.name} and mul8"
-    if arch.zero_gating == "operand":
-        multiply += circuits.and_gates(1, "product gate").delay_ns
-    stages.append(Stage(name, register.delay_ns + multiply, False, "computed", source))
+    register, tree = flip_flop(), unit("dotk", k=arch.array.lanes)
+    stages = _multiply_stages(arch)
     stages.append(Stage("adder_tree_and_accumulate", tree.delay_ns, False, tree.status, f"{tree.name}: {tree.source}"))
-    slow = max(memories(arch), key=lambda sram: sram.bank.cycle_ns)
+    if operands.is_stationary(arch):
+        adder = unit("add32")
+        add = register.delay_ns + adder.delay_ns
+        stages.append(Stage("accumulate", add, False, "computed", f"register and {adder.name}: {adder.source}"))
+    slow = max(all_memories(arch), key=lambda sram: sram.bank.cycle_ns)
     stages.append(Stage(f"sram_{slow.name}", slow.bank.cycle_ns, False, "computed", slow.bank.source))
     return stages
 
 
+def _multiply_stages(arch: Arch) -> list[Stage]:
+    """Register, operand multiplexers and multiplier; the multiplexers on their own where a register follows them."""
+    register, multiply = flip_flop().delay_ns, unit("mul8").delay_ns
+    if arch.zero_gating == "operand":
+        multiply += circuits.and_gates(1, "product gate").delay_ns
+    slowest = max(networks(arch), key=lambda net: net.delay_ns, default=None)
+    if slowest is None:
+        return [Stage("multiply", register + multiply, False, "computed", "register and mul8")]
+    series = slowest.in_series
+    status = total("", series).status
+    names = ", ".join(["register", *(circuit.name for circuit in series)])
+    if arch.sparsity.operand_mux_register:
+        return [
+            Stage("operand_select", register + slowest.delay_ns, False, status, names),
+            Stage("multiply", register + multiply, False, "computed", "register and mul8"),
+        ]
+    joint = register + slowest.delay_ns + multiply
+    return [Stage("operand_select_and_multiply", joint, False, status, f"{names} and mul8")]
+
+
 def _pipelined_stages(arch: Arch) -> list[Stage]:
     sparsity = arch.sparsity
+    edges = [_edge_circuits(net) for net in networks(arch)]
+    built: dict[str, list[UnitCost | None]] = {name: [edge.get(name) for edge in edges] for name in EDGE_STAGES}
+    built["column_sums"] = [column_tree(arch)]
+    built["selector"] = [
+        hierarchy.selector(sparsity.selector, sparsity.metadata, pattern)
+        for pattern in sparsity.patterns
+        if derived.selects(arch, pattern)
+    ]
+    built["gather_addresses"] = [address_generator()] if gathers(arch) else []
+    built["requantiser"] = [circuits.requantiser()]
     stages = []
-    patterns = circuits.sparse_patterns(sparsity)
-    decoders = [circuits.decoder(sparsity.operand_mux, sparsity.metadata, pattern) for pattern in patterns]
-    selectors = [circuits.selector(sparsity.selector, sparsity.metadata, pattern) for pattern in patterns]
-    for name, built in (
-        ("metadata_decoder", decoders),
-        ("selector", selectors),
-        ("requantiser", [circuits.requantiser()]),
-    ):
-        slowest = max(filter(None, built), key=lambda circuit: circuit.delay_ns, default=None)
+    for name, candidates in built.items():
+        slowest = max(filter(None, candidates), key=lambda circuit: circuit.delay_ns, default=None)
         if slowest is not None:
             stages.append(Stage(name, slowest.delay_ns, True, slowest.status, f"{slowest.name}: {slowest.source}"))
     return stages

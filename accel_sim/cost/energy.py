@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from math import ceil, log2
 from typing import TYPE_CHECKING
 
+from accel_sim.arch import derived
 from accel_sim.arch.schema import Arch
-from accel_sim.cost import circuits, parts, sram
-from accel_sim.cost.area import area
+from accel_sim.cost import circuits, gathering, hierarchy, operands, parts, skipping, sram, wires
+from accel_sim.cost.datapath import tree_register_bits, weight_copies
+from accel_sim.cost.network import network, networks
 from accel_sim.cost.scaling import Scale
 from accel_sim.cost.tables import constant, constants, dram
 from accel_sim.cost.units import dot_product_flip_flops, flip_flop, register_data_energy_pj, unit
@@ -20,6 +21,8 @@ if TYPE_CHECKING:  # counts only: no need to load the timing engines
 
 BITS = 8
 """Bits in a byte."""
+PJ_PER_NWS = 1000
+"""1 nW is 1000 pJ/s."""
 
 
 @dataclass(frozen=True)
@@ -46,61 +49,97 @@ class _PerEvent:
     slot: float
     selected_group: float
     decoded_group: float
+    window_group: float
+    """A slice of every column turning to another group of the window."""
+    skipped_group: float
+    """Finding the non-zeros of a group at a row's edge."""
+    skipped_slot: float
+    """Selecting a value and its position there, over the columns that share them."""
+    column_sum: float
     clock_cycle: float
     loaded_bit: float
     requantised: float
     sram: dict[str, tuple[float, float]]
     """(read, write) per byte by buffer."""
     buffered_feature: float
-    wire_bit_mm: float
-    wire_transition_mm: float
+    gathered_burst: float
+    joined_feature: float
+    crossed_byte: float
+    vector_operation: float
     dram_byte: float
     leakage_per_s: float
 
 
 def energy(arch: Arch, pattern: Pattern | None, activity: Activity, clock_hz: float) -> Energy:
     """Energy of `activity` on `arch` running `pattern` (None: by the dense rule) at `clock_hz`."""
-    if pattern is not None and pattern.keeps_all:
-        pattern = None
-    each = _per_event(arch, pattern)
-    done = activity
+    each, done = _per_event(arch, pattern), activity
     held = done.zero_multiplies if arch.zero_gating == "operand" else 0
     activation = _accesses(each, "activation", done.activation_sram_read_bytes, done.activation_sram_write_bytes)
-    metadata = _accesses(each, "activation", done.metadata_sram_read_bytes, done.metadata_sram_write_bytes)
-    wires = _wires(arch, pattern, done, each)
+    weight = _accesses(each, "weight", done.weight_sram_read_bytes, done.weight_sram_write_bytes)
+    pruned = "weight" if operands.prunes_weights(arch) else "activation"
+    metadata = _accesses(each, pruned, done.metadata_sram_read_bytes, done.metadata_sram_write_bytes)
+    column_sums = done.accumulator_sram_write_bytes / sram.ACCUMULATOR_BYTES
+    crossing = wires.energy_pj(arch, pattern, done)
     low, high = _wire_band()
-    loaded_bits = _register_loads(arch, done)
     return Energy(
         {
             "multiply": done.multiplies * each.multiply - held * each.held_multiply,
-            "operand_select": done.multiplies * each.slot,
+            "operand_select": done.multiplies * each.slot + done.decoded_groups * each.window_group,
             "selector": done.selected_groups * each.selected_group,
             "metadata": done.decoded_groups * each.decoded_group,
-            "registers_and_clock": done.cycles * each.clock_cycle + loaded_bits * each.loaded_bit,
+            "zero_skipping": done.decoded_groups * each.skipped_group + done.multiplies * each.skipped_slot,
+            "column_sums": column_sums * each.column_sum,
+            "registers_and_clock": done.cycles * each.clock_cycle + _register_loads(arch, done) * each.loaded_bit,
             "requantise": done.requantised * each.requantised,
-            "wires": wires,
-            "sram_activation": activation - metadata,
+            "wires": crossing,
+            "sram_activation": activation - (metadata if pruned == "activation" else 0),
             "sram_metadata": metadata,
-            "sram_weight": _accesses(each, "weight", done.weight_sram_read_bytes, done.weight_sram_write_bytes),
+            "sram_weight": weight - (metadata if pruned == "weight" else 0),
             "sram_output": _accesses(each, "output", done.output_sram_read_bytes, done.output_sram_write_bytes),
+            "sram_accumulator": _accesses(
+                each, "accumulator", done.accumulator_sram_read_bytes, done.accumulator_sram_write_bytes
+            ),
+            "shared_buffer": _accesses(
+                each, "shared_buffer", done.shared_buffer_read_bytes, done.shared_buffer_write_bytes
+            ),
             "row_scale_buffer": done.selected_groups * (pattern.m if pattern else 0) * each.buffered_feature,
+            "gathering": _gathering(arch, done, each),
+            "vector_unit": done.vector_operations * each.vector_operation,
             "dram": (done.dram_read_bytes + done.dram_write_bytes) * each.dram_byte,
             "leakage": done.cycles / clock_hz * each.leakage_per_s,
         },
-        wires_band_pj=(wires * low, wires * high),
+        wires_band_pj=(crossing * low, crossing * high),
     )
 
 
-def _register_loads(arch: Arch, done: Activity) -> int:
-    """Bits that operand registers take up: once at the row's or column's edge, or in every element on the way."""
-    systolic = arch.array.interconnect == "systolic"
-    elements = (arch.array.cols, arch.array.rows) if systolic else (1, 1)
-    return BITS * (done.activation_sram_read_bytes * elements[0] + done.weight_sram_read_bytes * elements[1])
+def _register_loads(arch: Arch, done: Activity) -> float:
+    """Bits that operand registers take up: once at the row's or column's edge, or in every element on the way.
+
+    Weights that stay come down their column through the elements above theirs (systolic: half of the rows, on average),
+    and once more where they wait for the fold before. Where zeros are skipped, a row's values pass from those that wait
+    to those at work, and a window of weights likewise.
+    """
+    rows, cols = arch.array.rows, arch.array.cols
+    systolic = operands.is_systolic(arch)
+    activations, weights = (cols, rows) if systolic else (1, 1)
+    if operands.is_stationary(arch):
+        weights = ((rows + 1) / 2 if systolic else 1) + weight_copies(arch) - 1
+    if operands.skips_zeros(arch):
+        copies = constant("window_buffer_copies")
+        activations, weights = activations + copies, weights * copies
+    return BITS * (done.activation_sram_read_bytes * activations + done.weight_sram_read_bytes * weights)
 
 
 def _accesses(each: _PerEvent, buffer: str, read_bytes: int, written_bytes: int) -> float:
     read, write = each.sram[buffer]
     return read_bytes * read + written_bytes * write
+
+
+def _gathering(arch: Arch, done: Activity, each: _PerEvent) -> float:
+    """An address for every burst read, at most; a join for every feature loaded; the crossbar for every byte read."""
+    bursts = done.dram_read_bytes / arch.dram.burst_bytes
+    joined = done.activation_sram_write_bytes * each.joined_feature
+    return bursts * each.gathered_burst + joined + done.activation_sram_read_bytes * each.crossed_byte
 
 
 @cache
@@ -117,59 +156,106 @@ def _per_event(arch: Arch, pattern: Pattern | None) -> _PerEvent:
     # The netlist's energy includes its own registers' clock, which is charged in every cycle below.
     dot_product = unit("dotk", k=lanes).energy_pj - dot_product_flip_flops(lanes) * register.energy_pj
     requantised = circuits.requantiser().energy_pj + unit("add32").energy_pj
-    buffers = sram.memories(arch)
-    act_width, weight_width = sram.activation_width(arch, pattern), sram.weight_width(arch, pattern)
     logic_leakage = scale.energy * sum(part.leakage_nw for part in parts.parts(arch))
-    wires = scale.wire if arch.technology.wires else 0.0
+    row = _row_pj(arch, pattern)
+    crossbar = gathering.crossbar(arch)
+    generator = gathering.address_generator().energy_pj if gathering.gathers(arch) else 0.0
     return _PerEvent(
         multiply=scale.energy * dot_product / lanes,
         held_multiply=scale.energy * unit("mul8").energy_pj,
-        slot=scale.energy * _slot_pj(arch),
-        selected_group=scale.energy * _per_group_pj(arch, pattern, "selector"),
-        decoded_group=scale.energy * _per_group_pj(arch, pattern, "decoder"),
-        clock_cycle=scale.energy * register.energy_pj * parts.register_bits(arch),
+        slot=scale.energy * max((net.slot_pj for net in networks(arch)), default=0.0),
+        selected_group=scale.energy * _selector_pj(arch, pattern),
+        decoded_group=scale.energy * _decoder_pj(arch, pattern),
+        window_group=scale.energy * row["window_group"],
+        skipped_group=scale.energy * row["group"],
+        skipped_slot=scale.energy * row["slot"],
+        column_sum=scale.energy * _column_sum_pj(arch),
+        clock_cycle=scale.energy * register.energy_pj * parts.register_bits(arch) * arch.cores.count,
         loaded_bit=scale.energy * register_data_energy_pj(),
         requantised=scale.energy * requantised,
-        sram={
-            "activation": (
-                buffers.activation.read_pj_per_byte(act_width),
-                buffers.activation.write_pj_per_byte(),
-            ),
-            "weight": (buffers.weight.read_pj_per_byte(weight_width), buffers.weight.write_pj_per_byte()),
-            "output": (buffers.output.read_pj_per_byte(), buffers.output.write_pj_per_byte()),
-        },
+        sram=_sram_pj_per_byte(arch, pattern),
         buffered_feature=_buffered_feature_pj(arch),
-        wire_bit_mm=wires * constant("wire_energy_per_random_bit") / 1000,
-        wire_transition_mm=wires * constant("wire_energy_per_transition") / 1000,
+        gathered_burst=scale.energy * generator * gathering.address_generators(arch),
+        joined_feature=scale.energy * gathering.joining().energy_pj * gathering.masks(arch),
+        crossed_byte=0.0 if crossbar is None else scale.energy * crossbar.unit.energy_pj,
+        # A published figure on the anchored scale: over the anchor it stands beside the netlists' own.
+        vector_operation=scale.energy
+        * (constant("vector_add") + constant("vector_multiply"))
+        / constant("anchor_factor"),
         dram_byte=BITS * dram(arch.dram.kind).value,
-        leakage_per_s=1000 * (logic_leakage + _sram_leakage_nw(arch)),  # 1 nW is 1000 pJ/s
+        leakage_per_s=PJ_PER_NWS * (logic_leakage * arch.cores.count + _sram_leakage_nw(arch)),
     )
 
 
-def _slot_pj(arch: Arch) -> float:
-    """One slot's multiplexer; a flexible unit drives its largest network whatever runs."""
-    muxes = ((circuits.multiplexer(arch.sparsity.operand_mux, p), p) for p in circuits.sparse_patterns(arch.sparsity))
-    return max((mux.energy_pj / p.n for mux, p in muxes), default=0.0)
-
-
-def _per_group_pj(arch: Arch, pattern: Pattern | None, what: str) -> float:
-    """Selecting or decoding one group of `pattern`; a flexible unit spends its largest circuit's energy a feature."""
-    if pattern is None:
+def _selector_pj(arch: Arch, pattern: Pattern | None) -> float:
+    """Selecting one group of `pattern`; a flexible unit spends its largest circuit's energy a feature."""
+    if not derived.selects(arch, pattern):
         return 0.0
     sparsity = arch.sparsity
+    built = (p for p in sparsity.patterns if derived.selects(arch, p))
+    each = (hierarchy.selector(sparsity.selector, sparsity.metadata, p).energy_pj / p.m for p in built)
+    return pattern.m * max(each)
 
-    def cost(built: Pattern) -> float:
-        if what == "selector":
-            return circuits.selector(sparsity.selector, sparsity.metadata, built).energy_pj
-        circuit = circuits.decoder(sparsity.operand_mux, sparsity.metadata, built)
-        return 0.0 if circuit is None else circuit.energy_pj
 
-    return pattern.m * max(cost(built) / built.m for built in circuits.sparse_patterns(sparsity))
+def _decoder_pj(arch: Arch, pattern: Pattern | None) -> float:
+    """Decoding one group of `pattern`, likewise."""
+    if derived.array_pattern(arch, pattern) not in derived.array_patterns(arch):
+        return 0.0
+    decoders = ((network(arch, p).decoder, p) for p in derived.array_patterns(arch))
+    return pattern.m * max(0.0 if circuit is None else circuit.energy_pj / p.m for circuit, p in decoders)
+
+
+def _row_pj(arch: Arch, pattern: Pattern | None) -> dict[str, float]:
+    """Skipping zeros, per group and per slot of `pattern`: the window's multiplexers in every column, finders and zero
+    detectors at the row, and the selection there, shared by the columns."""
+    found = dict.fromkeys(("window_group", "group", "slot"), 0.0)
+    if not operands.skips_zeros(arch) or pattern is None:
+        return found
+    net = network(arch, pattern)
+    skips, lanes = net.skipping, arch.array.lanes
+    assert skips is not None
+    slices = derived.slices(arch) if arch.sparsity.skipping == "elastic" else 1
+    window = sum(placed.energy_pj for placed in skips.window_multiplexers)
+    found["window_group"] = arch.array.cols * window / slices
+    finders = sum(placed.energy_pj for placed in skips.finders) / slices
+    detectors = pattern.n * skipping.zero_detector().energy_pj
+    found["group"] = skips.rounds_per_group * finders + detectors
+    found["slot"] = sum(placed.energy_pj for placed in skips.selects) / lanes / arch.array.cols
+    return found
+
+
+def _column_sum_pj(arch: Arch) -> float:
+    """A column's sum at the accumulator SRAM, and the registers it takes up on the way."""
+    if not operands.is_stationary(arch):
+        return 0.0
+    bits = tree_register_bits(arch) + constant("column_sum_registers") * operands.ACCUMULATOR_BITS
+    return unit("add32").energy_pj + bits * register_data_energy_pj()
+
+
+def _sram_pj_per_byte(arch: Arch, pattern: Pattern | None) -> dict[str, tuple[float, float]]:
+    buffers, shared = sram.memories(arch), sram.shared_buffer(arch)
+    activation_width, weight_width = sram.activation_width(arch, pattern), sram.weight_width(arch, pattern)
+    found = {
+        "activation": (
+            buffers.activation.read_pj_per_byte(activation_width),
+            buffers.activation.write_pj_per_byte(),
+        ),
+        "weight": (buffers.weight.read_pj_per_byte(weight_width), buffers.weight.write_pj_per_byte()),
+        "output": (buffers.output.read_pj_per_byte(), buffers.output.write_pj_per_byte()),
+        "accumulator": (0.0, 0.0),
+        "shared_buffer": (0.0, 0.0),
+    }
+    if buffers.accumulator is not None:
+        width, buffer = sram.accumulator_width(arch), buffers.accumulator
+        found["accumulator"] = buffer.read_pj_per_byte(width), buffer.write_pj_per_byte(width)
+    if shared is not None:
+        found["shared_buffer"] = shared.read_pj_per_byte(), shared.write_pj_per_byte()
+    return found
 
 
 def _buffered_feature_pj(arch: Arch) -> float:
-    """A feature in and out of the buffer that waits for the row's maximum; nothing unless selecting at write-back."""
-    if arch.sparsity.selector.placement != "write_back":
+    """A feature in and out of the buffer that waits for the row's maximum; nothing where there is none."""
+    if sram.row_scale_buffer(arch)[0] == 0:
         return 0.0
     buffer = sram.memories(arch).activation
     per_byte = buffer.read_pj_per_byte(buffer.bank.bus_bytes) + buffer.write_pj_per_byte(buffer.bank.bus_bytes)
@@ -177,39 +263,7 @@ def _buffered_feature_pj(arch: Arch) -> float:
 
 
 def _sram_leakage_nw(arch: Arch) -> float:
-    total = sum(buffer.leakage_nw for buffer in sram.memories(arch))
-    if area(arch).components_um2["row_scale_buffer"]:
-        total += sram.row_scale_buffer(arch)[1]
-    return total
-
-
-def _wires(arch: Arch, pattern: Pattern | None, done: Activity, each: _PerEvent) -> float:
-    """Bits × distance. Operands and select lines cross the array's block once; a transfer crosses its buffer once."""
-    built = area(arch)
-    side = built.block_um2**0.5 / 1000
-    # Metadata end at the decoder at the row's edge; what crosses the row are its select lines.
-    kept_bytes = done.activation_sram_read_bytes - done.metadata_sram_read_bytes
-    crossing = BITS * (kept_bytes + done.weight_sram_read_bytes)
-    crossing += parts.ACCUMULATOR_BITS * done.requantised
-    buffers = sram.memories(arch)
-    in_buffers = BITS * (
-        (done.activation_sram_read_bytes + done.activation_sram_write_bytes) * _side_mm(buffers.activation)
-        + (done.weight_sram_read_bytes + done.weight_sram_write_bytes) * _side_mm(buffers.weight)
-        + (done.output_sram_read_bytes + done.output_sram_write_bytes) * _side_mm(buffers.output)
-    )
-    lines = done.decoded_groups * _select_lines_pj_per_mm(arch, pattern, each) * side
-    return (crossing * side + in_buffers) * each.wire_bit_mm + lines
-
-
-def _side_mm(buffer: sram.Sram) -> float:
-    return buffer.area_um2**0.5 / 1000
-
-
-def _select_lines_pj_per_mm(arch: Arch, pattern: Pattern | None, each: _PerEvent) -> float:
-    """One group's select lines: binary ones are random bits, of one-hot ones two change unless the slot repeats."""
-    if pattern is None:
-        return 0.0
-    reach = pattern.m if arch.sparsity.operand_mux == "full" else circuits.window(pattern)
-    if arch.sparsity.operand_mux == "onehot":
-        return pattern.n * 2 * (1 - 1 / reach) * each.wire_transition_mm
-    return pattern.n * ceil(log2(reach)) * each.wire_bit_mm
+    shared = sram.shared_buffer(arch)
+    core = sum(buffer.leakage_nw for buffer in sram.memories(arch))
+    core += sram.row_scale_buffer(arch)[1] + gathering.mask_buffers(arch)[1]
+    return core * arch.cores.count + (0.0 if shared is None else shared.leakage_nw)

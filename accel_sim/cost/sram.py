@@ -19,6 +19,8 @@ from accel_sim.pattern import Pattern
 SMALLEST_TABLE_NM = 22
 MM2 = 1e6
 """µm² in a mm²."""
+ACCUMULATOR_BYTES = 4
+"""An INT32 partial sum."""
 
 
 @dataclass(frozen=True)
@@ -121,25 +123,58 @@ def build(name: str, capacity_bytes: int, port_bytes: int, arch: Arch) -> Sram:
 
 @dataclass(frozen=True)
 class Memories:
-    """The buffers of a machine."""
+    """The buffers of one core."""
 
     activation: Sram
     weight: Sram
     output: Sram
+    accumulator: Sram | None
+    """Weight-stationary arrays only."""
 
     def __iter__(self) -> Iterator[Sram]:
-        return iter((self.activation, self.weight, self.output))
+        return iter(filter(None, (self.activation, self.weight, self.output, self.accumulator)))
 
 
 @cache
 def memories(arch: Arch) -> Memories:
     """Buffers with ports as wide as the array, the requantisers and DRAM ask for."""
     output_port = max(arch.array.requantisers, ceil(arch.dram.bytes_per_cycle))
+    stationary = arch.array.dataflow == "weight_stationary"
     return Memories(
         activation=build("activation", arch.sram.activation_bytes, derived.activation_port_bytes_per_cycle(arch), arch),
         weight=build("weight", arch.sram.weight_bytes, derived.weight_port_bytes_per_cycle(arch), arch),
         output=build("output", arch.sram.output_bytes, output_port, arch),
+        accumulator=build("accumulator", arch.sram.accumulator_bytes, accumulator_port(arch), arch)
+        if stationary
+        else None,
     )
+
+
+def accumulator_width(arch: Arch) -> int:
+    """Bytes of one row of partial sums."""
+    return ACCUMULATOR_BYTES * arch.array.cols
+
+
+def accumulator_port(arch: Arch) -> int:
+    """Bytes a cycle of the accumulator SRAM: a row of sums read and one written, or what the requantisers read if that
+    is more; in each of two halves where one empties while the other is at work, as they take turns."""
+    accesses = int(constant("accumulator_accesses_per_cycle"))
+    half = max(accesses * accumulator_width(arch), ACCUMULATOR_BYTES * arch.array.requantisers)
+    return half * (2 if arch.array.drain == "overlapped" else 1)
+
+
+@cache
+def shared_buffer(arch: Arch) -> Sram | None:
+    """The buffer between DRAM and the cores, which serves one transfer at a time; None where none is built."""
+    cores = arch.cores
+    if cores.shared_buffer_bytes == 0:
+        return None
+    return build("shared_buffer", cores.shared_buffer_bytes, cores.shared_buffer_bytes_per_cycle, arch)
+
+
+def all_memories(arch: Arch) -> tuple[Sram, ...]:
+    """One core's buffers, and the shared one."""
+    return tuple(filter(None, (*memories(arch), shared_buffer(arch))))
 
 
 def weight_width(arch: Arch, pattern: Pattern | None) -> int:
@@ -155,11 +190,18 @@ def activation_width(arch: Arch, pattern: Pattern | None) -> int:
 
 
 def row_scale_buffer(arch: Arch) -> tuple[float, float]:
-    """(area in µm², leakage in nW) of the buffer that holds a token until its maximum is known, by the byte of a bank.
+    """(area in µm², leakage in nW) of the buffer that holds a token until its maximum is known.
 
     Only a selector behind the producing unit (`write_back`) needs one: its scores are codes, codes need the scale.
     """
-    size = constant("row_buffer_features") * constant("row_buffer_bytes_per_feature")
+    at_write_back = arch.sparsity.selector.placement == "write_back"
+    if not (at_write_back and any(derived.selects(arch, pattern) for pattern in arch.sparsity.patterns)):
+        return 0.0, 0.0
+    return part_of_a_bank(arch, constant("row_buffer_features") * constant("row_buffer_bytes_per_feature"))
+
+
+def part_of_a_bank(arch: Arch, size_bytes: float) -> tuple[float, float]:
+    """(area in µm², leakage in nW) of a small buffer, by the byte of a bank."""
     bank = min(banks(arch.technology.node_nm, arch.sram.kind, arch.sram.bank_bytes), key=lambda bank: bank.area_um2)
-    share = size / bank.bank_bytes
+    share = size_bytes / bank.bank_bytes
     return bank.area_um2 * share, bank.leakage_mw * share * 1e6

@@ -34,6 +34,8 @@ class UnitCost:
     source: str
     area_status: Status | None = None
     """The area's own, where it is better: a row may have an area and nothing else."""
+    made_of: tuple[UnitCost, ...] = ()
+    """Units whose figures this one's follow from; none for a row of the table or its closed form."""
 
     @property
     def nand2(self) -> float:
@@ -56,6 +58,7 @@ class UnitCost:
             status=_weaker(self.status, status),
             area_status=_weaker(self.area_status or self.status, status),
             source=f"{rule} × {self.source}" if rule else self.source,
+            made_of=(self,),
         )
 
 
@@ -78,6 +81,7 @@ def total(name: str, parts: Iterable[UnitCost], rule: str = "sum of its parts") 
         status=_weaker("computed", *(part.status for part in parts)),
         area_status=_weaker("computed", *(part.area_status or part.status for part in parts)),
         source=f"{rule}: {' + '.join(part.name for part in parts)}",
+        made_of=parts,
     )
 
 
@@ -127,6 +131,11 @@ def _rows(kind: str) -> tuple[_Row, ...]:
 def kinds() -> tuple[str, ...]:
     """Every kind of unit in the table."""
     return tuple(dict.fromkeys(row["unit"] for row in table("units")))
+
+
+def largest_n(kind: str, m: int) -> int | None:
+    """The largest N among the rows of a kind with groups of m; None where the table has no such row."""
+    return max((row.n for row in _rows(kind) if row.m == m and row.w == 8 and row.n), default=None)
 
 
 @cache
