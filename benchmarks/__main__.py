@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import accel_forge, limits, peak_rates, quoted, scale_sim, zig_zag
+from benchmarks import accel_forge, elastic, limits, peak_rates, quoted, scale_sim, zig_zag
 from benchmarks.children import ChildFailed
 from benchmarks.peers import ACCELFORGE, PEERS, SCALE_SIM, ZIGZAG, Environment, Peer, PeerMissing, prepare
 from benchmarks.rows import Row, markdown, not_run, replace_between_markers, write_json
@@ -49,6 +49,7 @@ def collect(wanted: list[Peer], trace: Path) -> Iterator[Row]:
         yield from compare(peer)
     say("our own limits")
     yield from limits.rows(trace)
+    yield from elastic.rows()
     yield from peak_rates.rows()
     yield from quoted.rows()
 
