@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,8 +21,8 @@ def workload_from_trace(trace: Trace, attention: AttentionOptions = FUSED) -> Wo
     """Every projection of `trace` in execution order; nothing is read before it is asked for.
 
     Experts run with the tokens that were really routed to them; those that got none do nothing, and are counted in
-    `source`. A captured LM head belongs to the whole model, not to the linear projections. Raises AccelSimError when no
-    site of a decoder block has a token.
+    `source`. A captured LM head is left out: it belongs to the whole model, not to the linear projections. Raises
+    AccelSimError when no other site has a token.
     """
     return _TraceWorkload(trace, attention).captured()
 
@@ -36,24 +36,26 @@ class _TraceWorkload:
 
     def captured(self) -> Workload:
         """The pass that was captured, every row of it."""
-        about = self.trace.manifest
-        one_pass = None
-        if about.phase == "prefill":
-            one_pass = Pass(about.sequences, about.tokens_per_sequence, about.tokens_per_sequence)
-        return self._workload(self.trace.name, self._about(), AllRows(), one_pass)
+        return self._workload(self.trace.name, self._about(), AllRows(), self._captured_pass)
 
     def decode_step(self, batch: int, context: int | None) -> Workload:
         rows = decode_rows(self.trace, batch)
-        one_pass = Pass(batch, 1, context or rows.context)
-        name = f"{self.trace.name}, decode step, batch {batch}, context {one_pass.context}"
-        return self._workload(name, f"{self._about()}; {rows.source}", rows, one_pass)
+        context = context or rows.context
+        name = f"{self.trace.name}, decode step, batch {batch}, context {context}"
+        return self._workload(name, f"{self._about()}; {rows.source}", rows, partial(Pass, batch, 1, context))
 
-    def _workload(self, name: str, source: str, rows: Rows, one_pass: Pass | None) -> Workload:
+    def _captured_pass(self) -> Pass:
+        about = self.trace.manifest
+        if about.phase == "decode":
+            raise AccelSimError("the rows of a decode trace are many steps; make one decode step of it, with a batch")
+        return Pass(about.sequences, about.tokens_per_sequence, about.tokens_per_sequence)
+
+    def _workload(self, name: str, source: str, rows: Rows, one_pass: Callable[[], Pass]) -> Workload:
         trace = self.trace
         tokens = {site.name: rows.count(trace, site) for site in trace.sites if not _is_lm_head(site)}
         busy = [site for site in trace.sites if tokens.get(site.name)]
         if not busy:
-            raise AccelSimError(f"trace {trace.path}: no site of a decoder block has a token")
+            raise AccelSimError(f"trace {trace.path}: no site has a token (an LM head's apart)")
         if idle := len(tokens) - len(busy):
             source = f"{source}; {idle} sites without a token left out (experts nothing was routed to)"
         gemms = _gemms(trace, busy, tokens)
@@ -69,15 +71,13 @@ class _TraceWorkload:
             decode_step=self.decode_step,
         )
 
-    def _whole_model(self, gemms: Sequence[Gemm], one_pass: Pass | None) -> tuple[WholeModel | None, str]:
+    def _whole_model(self, gemms: Sequence[Gemm], one_pass: Callable[[], Pass]) -> tuple[WholeModel | None, str]:
         """What surrounds the captured projections, or None and why it cannot be told."""
         about = self.trace.manifest
-        if one_pass is None:
-            return None, "the rows of a decode trace are many steps; make one decode step of it, with a batch"
         if about.site_filter:
             return None, f"only some projections were captured (--sites {' '.join(about.site_filter)})"
         try:
-            return Decoder(_shape(self.trace), one_pass, self.attention).whole_model(gemms), ""
+            return Decoder(_shape(self.trace), one_pass(), self.attention).whole_model(gemms), ""
         except AccelSimError as error:
             return None, str(error)
 
