@@ -8,9 +8,8 @@ from accel_sim import cost
 from accel_sim.arch import Arch
 from accel_sim.pattern import Pattern
 from accel_sim.timing import Activity, Engine, Latencies, LayerTiming, Nonzeros, time_layer
-from accel_sim.timing.layer import candidates, time_tiling
+from accel_sim.timing.layer import Plan, candidates, plan, skipping_zeros, time_plan
 from accel_sim.timing.product import Product
-from accel_sim.timing.tiling import Tiling
 from accel_sim.workload import Gemm
 
 
@@ -28,7 +27,7 @@ class Machine:
         )
         self._siblings = {pattern: self}
         self._timings: dict[Hashable, LayerTiming] = {}
-        self._tilings: dict[Hashable, Tiling] = {}
+        self._plans: dict[Hashable, Plan] = {}
 
     def running(self, pattern: Pattern | None) -> Machine:
         """The same machine running another of its patterns.
@@ -46,21 +45,23 @@ class Machine:
         only the zeros it skips tell them apart."""
         shape = (gemm.shape, gemm.activations_on_chip, gemm.outputs_on_chip)
         known = nonzeros or Nonzeros()
-        if known.windows is not None:
-            return self._time_skipping(gemm, known, shape)
-        key = (shape, known.features, known.outputs)
+        key = (shape, known.features, known.outputs, known.windows and id(known.windows))
         if key not in self._timings:
-            self._timings[key] = time_layer(gemm, self.arch, self.pattern, self.latencies, self.engine, nonzeros)
+            if known.windows is not None:
+                self._timings[key] = self._time_skipping(gemm, known, shape)
+            else:
+                self._timings[key] = time_layer(gemm, self.arch, self.pattern, self.latencies, self.engine, nonzeros)
         return self._timings[key]
 
     def _time_skipping(self, gemm: Gemm, nonzeros: Nonzeros, shape: Hashable) -> LayerTiming:
         product = Product.of(gemm, nonzeros)
         product.need_panels(self.arch)
-        if shape not in self._tilings:
-            tried = candidates(product, self.arch, self.pattern, self.latencies)
-            self._tilings[shape] = tried[0].tiling
-        tiling = self._tilings[shape]
-        return time_tiling(product, self.arch, self.pattern, tiling, self.latencies, self.engine)
+        if shape not in self._plans:
+            full = Product.of(gemm)
+            best = candidates(full, self.arch, self.pattern, self.latencies)[0]
+            self._plans[shape] = plan(full, self.arch, self.pattern, best.tiling, self.latencies)
+        chosen = skipping_zeros(self._plans[shape], product, self.arch, self.pattern, self.latencies)
+        return time_plan(chosen, self.arch, self.pattern, self.engine)
 
     def energy(self, activity: Activity) -> cost.Energy:
         return cost.energy(self.arch, self.pattern, activity, self.delays.clock_hz)

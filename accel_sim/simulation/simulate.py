@@ -14,7 +14,7 @@ from accel_sim.simulation.layers import Layer, Side, VectorLayer
 from accel_sim.simulation.machine import Machine
 from accel_sim.simulation.nonzeros import Skipping
 from accel_sim.simulation.result import QualityLoss, Result
-from accel_sim.simulation.statistics import WorkloadStatistics
+from accel_sim.simulation.statistics import SiteZeros, WorkloadStatistics
 from accel_sim.timing import Engine, LayerTiming, count_activity, software_selection
 from accel_sim.timing.vector import VectorTiming, time_vector, vector_activity
 from accel_sim.workload import Gemm, Policy, Scope, VectorOperation, Workload
@@ -98,9 +98,11 @@ class Simulation:
 
     def _product(self, gemm: Gemm, first: bool) -> Layer:
         machine, timing = self.running(gemm), self.time(gemm)
-        natural, slots = self._zeros(gemm, None), self._zeros(gemm, self._pruned(machine))
+        zeros = self._zeros(gemm, machine)
         by_producer = gemm.site in self._selected_by_vector_unit
-        activity = count_activity(gemm, machine.arch, machine.pattern, timing, slots, first and not by_producer)
+        activity = count_activity(
+            gemm, machine.arch, machine.pattern, timing, zeros.zero_slots, first and not by_producer
+        )
         breakdown = timing.breakdown
         if first:
             selection = software_selection(gemm, machine.arch, machine.pattern)
@@ -112,7 +114,7 @@ class Simulation:
                 dram_write_bytes=activity.dram_write_bytes + selection.written_bytes,
             )
         dense_timing = self.dense.time(gemm)
-        dense_activity = count_activity(gemm, self.dense.arch, None, dense_timing, natural, first)
+        dense_activity = count_activity(gemm, self.dense.arch, None, dense_timing, zeros.zero_fraction, first)
         quality, input_loss = self._quality(gemm, machine)
         return Layer(
             gemm=gemm,
@@ -123,7 +125,7 @@ class Simulation:
             dense=Side.of(self.dense, dense_activity.times(gemm.repeat), dense_timing.breakdown, gemm.repeat),
             quality_loss=quality,
             input_loss=input_loss,
-            zero_fraction=natural,
+            zero_fraction=zeros.zero_fraction,
         )
 
     def _vector(self, operation: VectorOperation) -> VectorLayer:
@@ -139,16 +141,12 @@ class Simulation:
         """The machine with the pattern of the projections that read what the operation makes."""
         return self.machine.running(self._pattern_of_site.get(operation.site) if operation.site else None)
 
-    @staticmethod
-    def _pruned(machine: Machine) -> Pattern | None:
-        """The pattern that activations are pruned to."""
-        return machine.pattern if machine.arch.sparsity.operand == "activations" else None
-
-    def _zeros(self, gemm: Gemm, pattern: Pattern | None) -> float:
-        """Zeros among the slots; of products whose activations nobody captured (attention) nothing is known: 0."""
+    def _zeros(self, gemm: Gemm, machine: Machine) -> SiteZeros:
+        """Zeros of the product's activations; where nobody captured them (attention) nothing is known: none."""
         if gemm.site not in self.workload.sites:
-            return 0.0
-        return self.statistics.zeros(gemm.site, pattern).zero_slots
+            return SiteZeros(0.0, 0.0)
+        pruned = machine.arch.sparsity.operand == "activations"
+        return self.statistics.zeros(gemm.site, machine.pattern if pruned else None)
 
     def _quality(self, gemm: Gemm, machine: Machine) -> tuple[QualityLoss | None, QualityLoss | None]:
         """What selection throws away of the product, and of its input; None where it is not asked for, or unknown."""

@@ -44,6 +44,7 @@ class WorkloadStatistics:
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
         self._known: dict[Hashable, Any] = {}
+        self._last: tuple[str, tuple[np.ndarray, np.ndarray]] | None = None
 
     @property
     def holds_all_weights(self) -> bool:
@@ -96,8 +97,14 @@ class WorkloadStatistics:
             self._known[key] = compute()
         return self._known[key]
 
+    def _activations(self, site: str) -> tuple[np.ndarray, np.ndarray]:
+        """Codes and scales of a site; the last one is kept, as projections that share a site follow each other."""
+        if self._last is None or self._last[0] != site:
+            self._last = site, self.workload.sites[site].load()
+        return self._last[1]
+
     def _codes(self, site: str) -> np.ndarray:
-        return self.workload.sites[site].load()[0]
+        return self._activations(site)[0]
 
     def _zeros(self, name: str, pattern: Pattern | None) -> SiteZeros:
         codes = self._codes(name)
@@ -107,20 +114,19 @@ class WorkloadStatistics:
         return SiteZeros(sums.zeros / sums.elements, 1 - sums.kept_nonzeros / slots)
 
     def _input_loss(self, name: str, pattern: Pattern) -> InputLoss:
-        site = self.workload.sites[name]
-        codes, scales = site.load()
-        error = None if site.sampled_rows is None else _standard_error(codes, scales, pattern)
+        codes, scales = self._activations(name)
+        error = None if self.workload.sites[name].sampled_rows is None else _standard_error(codes, scales, pattern)
         return InputLoss(pruning_statistics(codes, scales, pattern).loss, error)
 
     def _output_loss(self, gemm: Gemm, pattern: Pattern) -> float:
-        codes, scales = self.workload.sites[gemm.site].load()
+        codes, scales = self._activations(gemm.site)
         weights = gemm.load_weights()
         error, norm = output_loss(codes, scales, weights.codes, weights.scales, pattern)
         return error / norm if norm else 0.0
 
     def _weight_loss(self, gemm: Gemm, pattern: Pattern) -> float:
         """The same sums with the operands' parts exchanged: (XW)ᵀ = WᵀXᵀ, and it is Wᵀ that is pruned."""
-        codes, scales = self.workload.sites[gemm.site].load()
+        codes, scales = self._activations(gemm.site)
         weights = gemm.load_weights()
         pruned, other = np.ascontiguousarray(weights.codes.T), np.ascontiguousarray(codes.T)
         error, norm = output_loss(pruned, weights.scales, other, scales, pattern)

@@ -148,19 +148,18 @@ def time_layer(
     product = Product.of(gemm, nonzeros)
     product.need_panels(arch)
     best = candidates(product, arch, pattern, latencies)[0]
-    return time_tiling(product, arch, pattern, best.tiling, latencies, engine)
+    return time_plan(plan(product, arch, pattern, best.tiling, latencies), arch, pattern, engine)
 
 
-def time_tiling(
-    product: Product,
-    arch: Arch,
-    pattern: Pattern | None,
-    tiling: Tiling,
-    latencies: Latencies,
-    engine: Engine = "compiled",
-) -> LayerTiming:
-    """The same for a tiling that is at hand."""
-    chosen = plan(product, arch, pattern, tiling, latencies)
+def skipping_zeros(full: Plan, product: Product, arch: Arch, pattern: Pattern | None, latencies: Latencies) -> Plan:
+    """The plan of `product`, which differs from that of `full` in the zeros that are skipped and nothing else."""
+    compute = compute_time(full.items, product, arch, pattern, latencies)
+    stages = pipeline(full.items, compute, full.traffic, product, arch, pattern, latencies)
+    return replace(full, product=product, compute=compute, pipeline=stages)
+
+
+def time_plan(chosen: Plan, arch: Arch, pattern: Pattern | None, engine: Engine = "compiled") -> LayerTiming:
+    """The timing of a plan that is at hand."""
     schedule = ENGINES[engine](chosen.pipeline)
     return LayerTiming(chosen, schedule, schedule.makespan, _breakdown(chosen, schedule, arch, pattern))
 
