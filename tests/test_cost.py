@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from cost_machines import LADDER, MUXES, WORK, machine, machines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,71 +16,6 @@ from accel_sim.cost.parts import LOGIC_COMPONENTS, parts
 from accel_sim.cost.units import kinds
 from accel_sim.pattern import Pattern
 from accel_sim.timing.activity import Activity
-
-LADDER = ["2:4", "4:8", "8:16", "16:32"]
-MUXES = ["restricted", "onehot", "full"]
-WORK = Activity(
-    cycles=10_000,
-    multiplies=120_000_000,
-    zero_multiplies=30_000_000,
-    selected_groups=60_000,
-    decoded_groups=500_000,
-    activation_sram_read_bytes=4_000_000,
-    activation_sram_write_bytes=500_000,
-    metadata_sram_read_bytes=800_000,
-    metadata_sram_write_bytes=100_000,
-    weight_sram_read_bytes=8_000_000,
-    weight_sram_write_bytes=1_000_000,
-    output_sram_write_bytes=200_000,
-    output_sram_read_bytes=200_000,
-    requantised=200_000,
-    dram_read_bytes=2_000_000,
-    dram_write_bytes=200_000,
-)
-
-
-def machine(patterns=(), array=None, technology=None, zero_gating="none", sram=None, **sparsity) -> Arch:
-    return Arch.model_validate(
-        {
-            "name": "machine",
-            "array": array or {},
-            "sparsity": {"patterns": patterns, **sparsity},
-            "technology": technology or {},
-            "zero_gating": zero_gating,
-            "sram": sram or {},
-        }
-    )
-
-
-@st.composite
-def machines(draw) -> Arch:
-    m = draw(st.integers(1, 64))
-    n = draw(st.integers(1, m))
-    return machine(
-        draw(st.sampled_from([(), (f"{n}:{m}",)])),
-        array={
-            "rows": draw(st.integers(1, 64)),
-            "cols": draw(st.integers(1, 64)),
-            "lanes": draw(st.integers(1, 64)),
-            "drain": draw(st.sampled_from(["overlapped", "serial"])),
-            "requantisers": draw(st.integers(1, 128)),
-        },
-        technology={
-            "node_nm": draw(st.sampled_from([45, 32, 20, 16, 14, 10, 7])),
-            "energy_scale": draw(st.sampled_from(["raw", "anchored"])),
-            "wires": draw(st.booleans()),
-        },
-        zero_gating=draw(st.sampled_from(["none", "operand"])),
-        operand_mux=draw(st.sampled_from(MUXES)),
-        operand_mux_register=draw(st.booleans()),
-        metadata=draw(st.sampled_from(["bitmap", "index", "enumerative"])),
-        selector={
-            "kind": draw(st.sampled_from(["rank", "sort", "cascade", "radix"])),
-            "placement": draw(st.sampled_from(["load", "write_back"])),
-            "channel_factors": draw(st.booleans()),
-        },
-        sram={"kind": draw(st.sampled_from(["hp", "lstp"]))},
-    )
 
 
 @settings(max_examples=60)
