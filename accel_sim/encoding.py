@@ -7,6 +7,9 @@ A group's metadata is a row of unsigned fields, packed least-significant bit fir
 * `enumerative`: one field of ceil(log2 C(M, N)) bits, the rank Σ C(p_i, i+1) of the ascending positions p_0 < p_1 < …
   in the combinatorial number system (Cover, "Enumerative source encoding", IEEE Trans. Inf. Theory 19(1), 1973).
 
+A pattern of two levels, N1:M1 of N0:M0, writes which N1 inner groups are kept as a group of N1:M1, and then, for each
+of them in ascending order, which of its features are kept as a group of N0:M0.
+
 These are the plain NumPy codecs; every other implementation is compared with them.
 """
 
@@ -19,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_sim.errors import AccelSimError
-from accel_sim.pattern import Encoding, Pattern
+from accel_sim.pattern import Encoding, HierarchicalPattern, Pattern
 
 
 def row_bytes(groups: int, pattern: Pattern, encoding: Encoding) -> int:
@@ -28,52 +31,84 @@ def row_bytes(groups: int, pattern: Pattern, encoding: Encoding) -> int:
 
 
 @cache
-def binomials(pattern: Pattern) -> NDArray[np.uint64]:
+def binomials(level: Pattern) -> NDArray[np.uint64]:
     """C(p, i+1) as uint64 [N, M], row i for slot i, column p for position p: what a slot adds to its group's rank."""
-    table = [[comb(p, i + 1) for p in range(pattern.m)] for i in range(pattern.n)]
+    table = [[comb(p, i + 1) for p in range(level.m)] for i in range(level.n)]
     read_only = np.array(table, dtype=np.uint64)
     read_only.flags.writeable = False
     return read_only
 
 
 def encode(positions: NDArray[np.integer], pattern: Pattern, encoding: Encoding) -> NDArray[np.uint8]:
-    """Metadata bytes uint8 [T, B] of the slots' positions [T, G, N], ascending within each group."""
+    """Metadata bytes uint8 [T, B] of the slots' positions [T, G, N], ascending within each group.
+
+    Of two levels, N is N1·N0, a position counts through all M1·M0 features, and N0 slots in turn share an inner group.
+    """
     tokens, groups, _ = positions.shape
-    p = positions.astype(np.uint64)
-    if encoding == "bitmap":
-        fields = np.bitwise_or.reduce(np.uint64(1) << p, axis=2)
-    elif encoding == "index":
-        fields = p.reshape(tokens, groups * pattern.n)
-    elif encoding == "enumerative":
-        slots = np.arange(pattern.n)
-        fields = binomials(pattern)[slots, positions].sum(axis=2, dtype=np.uint64)
+    if isinstance(pattern, HierarchicalPattern):
+        outer, inner = pattern.outer, pattern.inner
+        apart = positions.reshape(tokens, groups, outer.n, inner.n)
+        inner_bits = _encode_level(apart % inner.m, inner, encoding)
+        inner_bits = inner_bits.reshape(tokens, groups, outer.n * inner.metadata_bits(encoding))
+        bits = np.concatenate([_encode_level(apart[..., 0] // inner.m, outer, encoding), inner_bits], axis=2)
     else:
-        pattern.metadata_bits(encoding)  # raises, naming what is accepted
-    return _pack(fields, field_bits(pattern, encoding))
+        bits = _encode_level(positions, pattern, encoding)
+    return np.packbits(bits.reshape(tokens, groups * bits.shape[2]), axis=1, bitorder="little")
 
 
 def decode(metadata: NDArray[np.uint8], groups: int, pattern: Pattern, encoding: Encoding) -> NDArray[np.intp]:
     """Positions [T, G, N], ascending within each group, from metadata bytes uint8 [T, B].
 
     Raises AccelSimError naming token and group where the bits are no valid code word: a bitmap without exactly N ones,
-    indices that do not ascend below M, or a rank of C(M, N) and above.
+    indices that do not ascend below M, or a rank of C(M, N) and above; at either level, where there are two.
     """
-    tokens = metadata.shape[0]
-    bits = field_bits(pattern, encoding)
-    if encoding == "index":
-        positions = _unpack(metadata, groups * pattern.n, bits).astype(np.intp).reshape(tokens, groups, pattern.n)
-        valid = (np.diff(positions, axis=2) > 0).all(axis=2) & (positions[..., -1] < pattern.m)
-    elif encoding == "bitmap":
-        fields = _unpack(metadata, groups, bits)
-        kept = (fields[..., None] >> np.arange(pattern.m, dtype=np.uint64)) & np.uint64(1)
-        valid = kept.sum(axis=2) == pattern.n
-        positions = np.argsort(kept == 0, axis=2, kind="stable")[..., : pattern.n]
+    tokens, width = metadata.shape[0], pattern.metadata_bits(encoding)
+    bits = np.unpackbits(metadata, axis=1, count=groups * width, bitorder="little").reshape(tokens, groups, width)
+    if isinstance(pattern, HierarchicalPattern):
+        outer, inner = pattern.outer, pattern.inner
+        outer_bits, inner_bits = np.split(bits, [outer.metadata_bits(encoding)], axis=2)
+        kept, valid = _decode_level(outer_bits, outer, encoding)
+        inner_bits = inner_bits.reshape(tokens, groups, outer.n, inner.metadata_bits(encoding))
+        within, all_valid = _decode_level(inner_bits, inner, encoding)
+        valid &= all_valid.all(axis=2)
+        positions = (kept[..., None] * inner.m + within).reshape(tokens, groups, pattern.n)
     else:
-        ranks = _unpack(metadata, groups, bits)
-        valid = ranks < comb(pattern.m, pattern.n)
-        positions = _unrank(ranks, pattern)
+        positions, valid = _decode_level(bits, pattern, encoding)
     require_valid(valid, pattern, encoding)
     return positions
+
+
+def _encode_level(positions: NDArray[np.integer], level: Pattern, encoding: Encoding) -> NDArray[np.uint8]:
+    """Bits uint8 [..., metadata_bits] of positions [..., N] of one level."""
+    p = positions.astype(np.uint64)
+    if encoding == "bitmap":
+        fields = np.bitwise_or.reduce(np.uint64(1) << p, axis=-1, keepdims=True)
+    elif encoding == "index":
+        fields = p
+    elif encoding == "enumerative":
+        slots = np.arange(level.n)
+        fields = binomials(level)[slots, positions].sum(axis=-1, dtype=np.uint64, keepdims=True)
+    else:
+        level.metadata_bits(encoding)  # raises, naming what is accepted
+    bits = (fields[..., None] >> np.arange(field_bits(level, encoding), dtype=np.uint64)).astype(np.uint8) & np.uint8(1)
+    return bits.reshape(*positions.shape[:-1], level.metadata_bits(encoding))
+
+
+def _decode_level(
+    bits: NDArray[np.uint8], level: Pattern, encoding: Encoding
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Positions [..., N] of bits uint8 [..., metadata_bits] of one level, and [...] whether they are a code word."""
+    if encoding == "bitmap":
+        positions = np.argsort(bits == 0, axis=-1, kind="stable")[..., : level.n]
+        return positions, bits.sum(axis=-1) == level.n
+    width = field_bits(level, encoding)
+    weights = np.uint64(1) << np.arange(width, dtype=np.uint64)
+    if encoding == "index":
+        separate = bits.reshape(*bits.shape[:-1], level.n, width)
+        positions = (separate * weights).sum(axis=-1, dtype=np.uint64).astype(np.intp)
+        return positions, (np.diff(positions, axis=-1) > 0).all(axis=-1) & (positions[..., -1] < level.m)
+    ranks = (bits * weights).sum(axis=-1, dtype=np.uint64)
+    return _unrank(ranks, level), ranks < comb(level.m, level.n)
 
 
 def require_valid(valid: NDArray[np.bool_], pattern: Pattern, encoding: Encoding) -> None:
@@ -83,30 +118,18 @@ def require_valid(valid: NDArray[np.bool_], pattern: Pattern, encoding: Encoding
         raise AccelSimError(f"{encoding} metadata of token {token}, group {group} is no code word of {pattern}")
 
 
-def _unrank(ranks: NDArray[np.uint64], pattern: Pattern) -> NDArray[np.intp]:
+def _unrank(ranks: NDArray[np.uint64], level: Pattern) -> NDArray[np.intp]:
     """Undo Σ C(p_i, i+1) greedily from the highest slot: p_i is the largest p with C(p, i+1) ≤ what is left."""
     left = ranks.copy()
-    positions = np.empty((*ranks.shape, pattern.n), dtype=np.intp)
-    for slot in reversed(range(pattern.n)):
-        column = binomials(pattern)[slot]
+    positions = np.empty((*ranks.shape, level.n), dtype=np.intp)
+    for slot in reversed(range(level.n)):
+        column = binomials(level)[slot]
         positions[..., slot] = np.searchsorted(column, left, side="right") - 1
         left -= column[positions[..., slot]]
     return positions
 
 
-def field_bits(pattern: Pattern, encoding: Encoding) -> int:
-    """Bits of one packed field: of a group's only one, or, for `index`, of each of its N."""
-    bits = pattern.metadata_bits(encoding)
-    return bits // pattern.n if encoding == "index" else bits
-
-
-def _pack(fields: NDArray[np.uint64], bits: int) -> NDArray[np.uint8]:
-    """Fields uint64 [T, C] of `bits` bits each → bytes uint8 [T, ceil(C·bits/8)], least-significant bit first."""
-    single = (fields[..., None] >> np.arange(bits, dtype=np.uint64)).astype(np.uint8) & np.uint8(1)
-    return np.packbits(single.reshape(fields.shape[0], fields.shape[1] * bits), axis=1, bitorder="little")
-
-
-def _unpack(packed: NDArray[np.uint8], count: int, bits: int) -> NDArray[np.uint64]:
-    single = np.unpackbits(packed, axis=1, count=count * bits, bitorder="little")
-    weights = np.uint64(1) << np.arange(bits, dtype=np.uint64)
-    return (single.reshape(packed.shape[0], count, bits) * weights).sum(axis=2, dtype=np.uint64)
+def field_bits(level: Pattern, encoding: Encoding) -> int:
+    """Bits of one packed field of one level: of a group's only one, or, for `index`, of each of its N."""
+    bits = level.metadata_bits(encoding)
+    return bits // level.n if encoding == "index" else bits

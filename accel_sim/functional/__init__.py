@@ -14,12 +14,19 @@ from accel_sim.functional.datapath import (
     select,
     sparse_matmul,
 )
-from accel_sim.functional.statistics import PruningStatistics, output_loss, pruning_statistics
+from accel_sim.functional.statistics import (
+    PruningStatistics,
+    ZeroStatistics,
+    output_loss,
+    pruning_statistics,
+    zero_statistics,
+)
 
 __all__ = [
     "BACKENDS",
     "Compressed",
     "PruningStatistics",
+    "ZeroStatistics",
     "backend_notes",
     "compress",
     "decompress",
@@ -30,4 +37,5 @@ __all__ = [
     "requantize",
     "select",
     "sparse_matmul",
+    "zero_statistics",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accel_sim.errors import AccelSimError
-from accel_sim.pattern import Pattern, parse_pattern
+from accel_sim.pattern import HierarchicalPattern, Pattern, parse_pattern
 
 LARGEST_CODE = 127
 """INT8 codes are symmetric: −128 never comes out of the quantiser, and |−128| does not fit INT8."""
@@ -55,18 +55,26 @@ def weights(w: ArrayLike, features: int) -> NDArray[np.int8]:
 
 
 def selection_mask(mask: ArrayLike, x: NDArray[np.int8], pattern: Pattern) -> NDArray[np.bool_]:
-    """A mask bool [T, K] shaped like x that keeps at most N of every group."""
+    """A mask bool [T, K] shaped like x that keeps at most N of every group; at both levels, where there are two."""
     array = matrix("mask", mask, np.bool_, ("token", "feature"))
     if array.shape != x.shape:
         raise AccelSimError(f"mask is {list(array.shape)}, x is {list(x.shape)}: they must be equal")
-    starts = np.arange(0, x.shape[1], pattern.m)
-    kept = np.add.reduceat(array, starts, axis=1, dtype=np.uint8)
-    if (kept > pattern.n).any():
-        token, group = np.argwhere(kept > pattern.n)[0]
-        raise AccelSimError(
-            f"mask keeps {kept[token, group]} of token {token}, group {group}: {pattern} has {pattern.n} slots a group"
-        )
+    if isinstance(pattern, HierarchicalPattern):
+        kept = _count_at_most(array, pattern.inner, "{} of token {}, inner group {}", pattern)
+        _count_at_most(kept > 0, pattern.outer, "{} inner groups of token {}, group {}", pattern)
+    else:
+        _count_at_most(array, pattern, "{} of token {}, group {}", pattern)
     return array
+
+
+def _count_at_most(kept: NDArray[np.bool_], level: Pattern, what: str, pattern: Pattern) -> NDArray[np.uint8]:
+    """How many of every M columns of kept bool [T, ·] are True; AccelSimError where that is more than N."""
+    counts = np.add.reduceat(kept, np.arange(0, kept.shape[1], level.m), axis=1, dtype=np.uint8)
+    if (counts > level.n).any():
+        token, group = np.argwhere(counts > level.n)[0]
+        found = what.format(counts[token, group], token, group)
+        raise AccelSimError(f"mask keeps {found}: {pattern} has {level.n} slots a group there")
+    return counts
 
 
 def selection_factors(factors: ArrayLike | None, features: int) -> NDArray[np.uint8]:

@@ -6,15 +6,19 @@ compiled on first use and cached on disk, once for each kernel: `frozen` gives e
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numba import config, njit
 from numpy.typing import NDArray
 
-BITMAP, INDEX, ENUMERATIVE = 0, 1, 2
+T = TypeVar("T")
+
 GROUP_BLOCK = 128
 """Groups that are selected side by side, one SIMD lane each: the block of uint16 scores stays in the L1 cache."""
 OUTPUT_BLOCK = 512
@@ -30,16 +34,32 @@ def frozen(array: NDArray) -> NDArray:
     return view
 
 
-def over_rows(work: Callable[[slice], None], rows: int) -> None:
-    """Call `work` for slices that share out `rows` among the threads that Numba may use."""
-    workers = max(1, min(config.NUMBA_NUM_THREADS, rows))
+def over_rows(work: Callable[[slice], T], rows: int, least: int = 1) -> list[T]:
+    """What `work` returns for slices that share out `rows` among the threads that Numba may use, in ascending order.
+
+    A thread gets at least `least` rows (the last one of few rows excepted), so that small work is not spread thin.
+    """
+    workers = max(1, min(config.NUMBA_NUM_THREADS, rows // least))
     bounds = [rows * i // workers for i in range(workers + 1)]
-    slices = [slice(a, b) for a, b in pairwise(bounds)]
-    if workers == 1:
-        work(slices[0])
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(work, slices))
+    own, *others = (slice(a, b) for a, b in pairwise(bounds))
+    if not others:
+        return [work(own)]
+    elsewhere = [_pool(len(others)).submit(work, part) for part in others]
+    try:
+        here = work(own)
+    finally:
+        wait(elsewhere)  # nobody may still be writing into the caller's arrays when it goes on
+    return [here, *(part.result() for part in elsewhere)]
+
+
+@cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Threads that stay, because starting them takes as long as counting a megabyte."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="accel-sim-rows")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
 
 
 @njit(cache=True, nogil=True)
@@ -107,141 +127,27 @@ def select_rows(x, factors, n, m, mask):
 
 
 @njit(cache=True, nogil=True)
-def prune_statistics_rows(x, factors, n, m, dropped_squares, squares, kept_nonzeros, zeros):
-    """For each token of x int8 [T, K], as int64 [T]: Σq² of what selection drops, Σq², kept non-zeros, zeros."""
-    tokens, features = x.shape
-    groups = (features + m - 1) // m
-    score = np.zeros((m, GROUP_BLOCK), np.uint16)
-    threshold = np.zeros(GROUP_BLOCK, np.uint16)
-    candidate = np.zeros(GROUP_BLOCK, np.uint16)
-    number = np.zeros(GROUP_BLOCK, np.uint16)
-    keep = np.zeros((m, GROUP_BLOCK), np.uint8)
-    for t in range(tokens):
-        lost = total = nonzeros = kept = 0
-        for first in range(0, groups, GROUP_BLOCK):
-            count = min(GROUP_BLOCK, groups - first)
-            _keep_block(x[t], factors, first, count, n, m, score, threshold, candidate, number, keep)
-            for b in range(count):
-                base = (first + b) * m
-                for j in range(min(m, features - base)):
-                    q = np.int32(x[t, base + j])
-                    square = q * q
-                    total += square
-                    lost += square * (1 - keep[j, b])
-                    nonzeros += q != 0
-                    kept += (q != 0) & (keep[j, b] != 0)
-        dropped_squares[t] = lost
-        squares[t] = total
-        kept_nonzeros[t] = kept
-        zeros[t] = features - nonzeros
+def keep_strongest_rows(x, factors, n, m, inner_m, mask):
+    """Of every `m` neighbouring groups of `inner_m` features, clear in mask bool [T, K] all but the `n` strongest.
 
-
-@njit(cache=True, nogil=True)
-def _put(row, offset, field, bits):
-    """OR `bits` bits of `field` into the bytes of `row` from bit `offset` on, least-significant bit first."""
-    while bits > 0:
-        start = offset & 7
-        taken = min(8 - start, bits)
-        part = field & np.uint64((1 << taken) - 1)
-        row[offset >> 3] |= np.uint8(part << np.uint64(start))
-        field >>= np.uint64(taken)
-        offset += taken
-        bits -= taken
-
-
-@njit(cache=True, nogil=True)
-def _get(row, offset, bits):
-    """The field that `_put` wrote."""
-    field = np.uint64(0)
-    done = 0
-    while done < bits:
-        start = offset & 7
-        taken = min(8 - start, bits - done)
-        part = (np.uint64(row[offset >> 3]) >> np.uint64(start)) & np.uint64((1 << taken) - 1)
-        field |= part << np.uint64(done)
-        offset += taken
-        done += taken
-    return field
-
-
-@njit(cache=True, nogil=True)
-def compress_rows(x, mask, n, m, encoding, field_bits, binomials, values, metadata):
-    """values int8 [T, G, N] and metadata uint8 [T, B] (zeros on entry) of x int8 [T, K] under mask bool [T, K]."""
-    tokens, features = x.shape
-    for t in range(tokens):
-        offset = 0
-        for g in range(values.shape[1]):
-            base = g * m
-            real = min(m, features - base)
-            missing = n
-            for j in range(real):
-                missing -= mask[t, base + j]
-            padding = min(missing, m - real)
-            missing -= padding
-            slot = 0
-            field = np.uint64(0)
-            for j in range(real + padding):
-                kept = j < real and mask[t, base + j]
-                if not kept and j < real:
-                    if missing == 0:
-                        continue
-                    missing -= 1
-                values[t, g, slot] = x[t, base + j] if kept else 0
-                if encoding == BITMAP:
-                    field |= np.uint64(1) << np.uint64(j)
-                elif encoding == INDEX:
-                    _put(metadata[t], offset, np.uint64(j), field_bits)
-                    offset += field_bits
-                else:
-                    field += binomials[slot, j]
-                slot += 1
-            if encoding != INDEX:
-                _put(metadata[t], offset, field, field_bits)
-                offset += field_bits
-
-
-@njit(cache=True, nogil=True)
-def decompress_rows(values, metadata, n, m, encoding, field_bits, binomials, code_words, dense, valid):
-    """dense int8 [T, K] (zeros on entry), and valid bool [T, G]: False where the metadata is no code word.
-
-    `code_words` is C(M, N): ranks lie below it.
+    Strongest is the largest sum of the scores that the mask keeps, ties to the lower group. Padding has no group here.
     """
-    tokens, groups, _ = values.shape
-    positions = np.zeros(n, np.int64)
+    tokens, features = x.shape
+    groups = -(-features // inner_m)
+    strength = np.zeros(groups, np.int64)
     for t in range(tokens):
-        offset = 0
-        for g in range(groups):
-            ok = True
-            if encoding == INDEX:
-                for slot in range(n):
-                    positions[slot] = np.int64(_get(metadata[t], offset, field_bits))
-                    offset += field_bits
-                    ok = ok and positions[slot] < m and (slot == 0 or positions[slot] > positions[slot - 1])
-            else:
-                field = _get(metadata[t], offset, field_bits)
-                offset += field_bits
-                if encoding == BITMAP:
-                    slot = 0
-                    for j in range(m):
-                        if (field >> np.uint64(j)) & np.uint64(1):
-                            if slot < n:
-                                positions[slot] = j
-                            slot += 1
-                    ok = slot == n
-                else:
-                    ok = field < code_words
-                    j = m - 1
-                    for slot in range(n - 1, -1, -1):
-                        while j > 0 and binomials[slot, j] > field:
-                            j -= 1
-                        positions[slot] = j
-                        field -= binomials[slot, j]
-            valid[t, g] = ok
-            if ok:
-                for slot in range(n):
-                    feature = g * m + positions[slot]
-                    if feature < dense.shape[1]:
-                        dense[t, feature] = values[t, g, slot]
+        strength[:] = 0
+        for group in range(groups):
+            for k in range(group * inner_m, min((group + 1) * inner_m, features)):
+                strength[group] += mask[t, k] * abs(np.int64(x[t, k])) * np.int64(factors[k])
+        for group in range(groups):
+            first = group - group % m
+            stronger = 0
+            for other in range(first, min(first + m, groups)):
+                tie = (strength[other] == strength[group]) & (other < group)
+                stronger += (strength[other] > strength[group]) | tie
+            if stronger >= n:
+                mask[t, group * inner_m : (group + 1) * inner_m] = False
 
 
 @njit(cache=True, nogil=True)

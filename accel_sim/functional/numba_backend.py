@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 
 from accel_sim import encoding as codec
 from accel_sim.functional import kernels
+from accel_sim.functional.codec_kernels import BITMAP, ENUMERATIVE, INDEX, compress_rows, decompress_rows
 from accel_sim.functional.fixed_point import Multipliers
 from accel_sim.functional.kernels import frozen, over_rows
-from accel_sim.pattern import Encoding, Pattern
+from accel_sim.pattern import Encoding, HierarchicalPattern, Pattern
 
-_ENCODING_NUMBERS = {
-    "bitmap": kernels.BITMAP,
-    "index": kernels.INDEX,
-    "enumerative": kernels.ENUMERATIVE,
-}
+_ENCODING_NUMBERS = {"bitmap": BITMAP, "index": INDEX, "enumerative": ENUMERATIVE}
+_Level = tuple[int, int, int, int, NDArray[np.uint64], np.uint64, NDArray[np.int64]]
+"""N, M, the encoding's number, bits of one field, binomials, C(M, N), bit offset of each group in a token's row."""
 
 
 class NumbaBackend:
@@ -27,7 +26,15 @@ class NumbaBackend:
     def select(self, x: NDArray[np.int8], pattern: Pattern, factors: NDArray[np.uint8]) -> NDArray[np.bool_]:
         x, factors = frozen(x), frozen(factors)
         mask = np.empty(x.shape, dtype=np.bool_)
-        over_rows(lambda rows: kernels.select_rows(x[rows], factors, pattern.n, pattern.m, mask[rows]), x.shape[0])
+        two_levels = isinstance(pattern, HierarchicalPattern)
+        inner = pattern.inner if two_levels else pattern
+
+        def select_part(rows: slice) -> None:
+            kernels.select_rows(x[rows], factors, inner.n, inner.m, mask[rows])
+            if two_levels:
+                kernels.keep_strongest_rows(x[rows], factors, pattern.outer.n, pattern.outer.m, inner.m, mask[rows])
+
+        over_rows(select_part, x.shape[0])
         return mask
 
     def compress(
@@ -35,13 +42,11 @@ class NumbaBackend:
     ) -> tuple[NDArray[np.int8], NDArray[np.uint8]]:
         x, mask = frozen(x), frozen(mask)
         tokens, groups = x.shape[0], pattern.groups(x.shape[1])
-        values = np.empty((tokens, groups, pattern.n), dtype=np.int8)
+        values = np.empty((tokens, groups * pattern.n), dtype=np.int8)
         metadata = np.zeros((tokens, codec.row_bytes(groups, pattern, encoding)), dtype=np.uint8)
-        layout = _layout(pattern, encoding)
-        over_rows(
-            lambda rows: kernels.compress_rows(x[rows], mask[rows], *layout, values[rows], metadata[rows]), tokens
-        )
-        return values, metadata
+        levels = _levels(pattern, encoding, groups)
+        over_rows(lambda rows: compress_rows(x[rows], mask[rows], *levels, values[rows], metadata[rows]), tokens)
+        return values.reshape(tokens, groups, pattern.n), metadata
 
     def decompress(
         self,
@@ -51,17 +56,14 @@ class NumbaBackend:
         pattern: Pattern,
         encoding: Encoding,
     ) -> NDArray[np.int8]:
-        values, metadata = frozen(values), frozen(metadata)
-        dense = np.zeros((values.shape[0], features), dtype=np.int8)
-        valid = np.empty(values.shape[:2], dtype=np.bool_)
-        layout, code_words = _layout(pattern, encoding), np.uint64(comb(pattern.m, pattern.n))
-        over_rows(
-            lambda rows: kernels.decompress_rows(
-                values[rows], metadata[rows], *layout, code_words, dense[rows], valid[rows]
-            ),
-            values.shape[0],
-        )
-        codec.require_valid(valid, pattern, encoding)
+        tokens, groups, n = values.shape
+        values, metadata = frozen(values.reshape(tokens, groups * n)), frozen(metadata)
+        dense = np.zeros((tokens, features), dtype=np.int8)
+        levels = _levels(pattern, encoding, groups)
+        kept_a_group = pattern.outer.n if isinstance(pattern, HierarchicalPattern) else 1
+        valid = np.empty((tokens, groups * kept_a_group), dtype=np.bool_)
+        over_rows(lambda rows: decompress_rows(values[rows], metadata[rows], *levels, dense[rows], valid[rows]), tokens)
+        codec.require_valid(valid.reshape(tokens, groups, kept_a_group).all(axis=2), pattern, encoding)
         return dense
 
     def multiply(
@@ -106,7 +108,19 @@ class NumbaBackend:
         return floats
 
 
-def _layout(pattern: Pattern, encoding: Encoding) -> tuple[int, int, int, int, NDArray[np.uint64]]:
-    """What the codec kernels take: N, M, the encoding's number, bits of one field, and the binomials."""
-    number, bits = _ENCODING_NUMBERS[encoding], codec.field_bits(pattern, encoding)
-    return pattern.n, pattern.m, number, bits, codec.binomials(pattern)
+def _levels(pattern: Pattern, encoding: Encoding, groups: int) -> tuple[_Level, _Level]:
+    """The outer and the inner level as the codec kernels take them, for rows of `groups` groups.
+
+    A pattern of one level is the inner one, under an outer level that has no groups.
+    """
+    starts = np.arange(groups) * pattern.metadata_bits(encoding)
+    if not isinstance(pattern, HierarchicalPattern):
+        return _level(pattern, encoding, starts[:0]), _level(pattern, encoding, starts)
+    fields = np.arange(pattern.outer.n) * pattern.inner.metadata_bits(encoding)
+    inner_starts = np.add.outer(starts + pattern.outer.metadata_bits(encoding), fields).ravel()
+    return _level(pattern.outer, encoding, starts), _level(pattern.inner, encoding, inner_starts)
+
+
+def _level(level: Pattern, encoding: Encoding, offsets: NDArray[np.int64]) -> _Level:
+    number, bits = _ENCODING_NUMBERS[encoding], codec.field_bits(level, encoding)
+    return level.n, level.m, number, bits, codec.binomials(level), np.uint64(comb(level.m, level.n)), frozen(offsets)

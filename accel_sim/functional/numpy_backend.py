@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from accel_sim import encoding as codec
 from accel_sim.functional.fixed_point import LARGEST_SHIFT, Multipliers
-from accel_sim.pattern import Encoding, Pattern
+from accel_sim.pattern import Encoding, HierarchicalPattern, Pattern
+
+_KEPT, _FILLER, _DROPPED = 0, 1, 2
+"""What a slot prefers to hold: what the mask keeps, then padding, then what the mask drops."""
 
 
 class NumpyBackend:
@@ -19,9 +22,10 @@ class NumpyBackend:
     def select(self, x: NDArray[np.int8], pattern: Pattern, factors: NDArray[np.uint8]) -> NDArray[np.bool_]:
         scores = np.abs(x.astype(np.int32)) * factors
         grouped = _by_group(scores, pattern, padding=-1)
-        best_first = np.argsort(-grouped, axis=2, kind="stable")  # stable: ties stay in ascending feature order
-        kept = np.zeros(grouped.shape, dtype=np.bool_)
-        np.put_along_axis(kept, best_first[..., : pattern.n], True, axis=2)
+        if isinstance(pattern, HierarchicalPattern):
+            kept = _highest_of_two_levels(grouped, pattern)
+        else:
+            kept = _highest(grouped, pattern.n)
         return _by_feature(kept, x.shape[1])
 
     def compress(
@@ -92,13 +96,47 @@ def slots(x: NDArray[np.int8], mask: NDArray[np.bool_], pattern: Pattern) -> tup
 
     Where a group keeps fewer than N, slots are filled with the lowest padding positions; and where there is no padding
     (a mask that keeps fewer than the pattern allows), with the lowest positions that are not kept. Fillers hold 0.
+    Of two levels, inner groups are filled up to N1 by the same rule, one being padding when all of it is.
     """
-    kept, filler, dropped = 0, 1, 2
-    preference = _by_group(np.where(mask, np.int8(kept), np.int8(dropped)), pattern, padding=filler)
-    positions = np.argsort(preference, axis=2, kind="stable")[..., : pattern.n]
-    positions.sort(axis=2)
+    preference = _by_group(np.where(mask, np.int8(_KEPT), np.int8(_DROPPED)), pattern, padding=_FILLER)
+    if isinstance(pattern, HierarchicalPattern):
+        positions = _preferred_of_two_levels(preference, pattern)
+    else:
+        positions = _preferred(preference, pattern.n)
     values = np.take_along_axis(_by_group(np.where(mask, x, np.int8(0)), pattern, padding=0), positions, axis=2)
     return values, positions
+
+
+def _highest(scores: NDArray[np.int32], n: int) -> NDArray[np.bool_]:
+    """Mask of the `n` highest along the last axis of scores [..., M]."""
+    best_first = np.argsort(-scores, axis=-1, kind="stable")  # stable: ties stay in ascending feature order
+    kept = np.zeros(scores.shape, dtype=np.bool_)
+    np.put_along_axis(kept, best_first[..., :n], True, axis=-1)
+    return kept
+
+
+def _highest_of_two_levels(scores: NDArray[np.int32], pattern: HierarchicalPattern) -> NDArray[np.bool_]:
+    """Mask [T, G, M1·M0] of scores [T, G, M1·M0], padding −1: N0 of each inner group, then the N1 strongest groups."""
+    inner = scores.reshape(*scores.shape[:2], pattern.outer.m, pattern.inner.m)
+    kept = _highest(inner, pattern.inner.n)
+    strength = np.where(kept, np.maximum(inner, 0), 0).sum(axis=3)
+    strength[(inner < 0).all(axis=3)] = -1  # nothing but padding is never preferred over a real inner group
+    return (kept & _highest(strength, pattern.outer.n)[..., None]).reshape(scores.shape)
+
+
+def _preferred(preference: NDArray[np.int8], n: int) -> NDArray[np.intp]:
+    """Positions [..., N], ascending, of the `n` lowest values along the last axis; equal ones by position."""
+    return np.sort(np.argsort(preference, axis=-1, kind="stable")[..., :n], axis=-1)
+
+
+def _preferred_of_two_levels(preference: NDArray[np.int8], pattern: HierarchicalPattern) -> NDArray[np.intp]:
+    """Positions [T, G, N1·N0] in 0 … M1·M0−1, ascending, of preferences [T, G, M1·M0]."""
+    outer, inner = pattern.outer, pattern.inner
+    apart = preference.reshape(*preference.shape[:2], outer.m, inner.m)
+    least, most = apart.min(axis=3), apart.max(axis=3)
+    chosen = _preferred(np.where(least == _KEPT, _KEPT, most), outer.n)[..., None]  # all padding: most is _FILLER
+    within = np.take_along_axis(_preferred(apart, inner.n), chosen, axis=2)
+    return (chosen * inner.m + within).reshape(*preference.shape[:2], pattern.n)
 
 
 def _by_group(array: NDArray, pattern: Pattern, padding: int) -> NDArray:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import gcd
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from accel_sim.functional import checks
 from accel_sim.functional.backends import backend
-from accel_sim.pattern import Pattern
+from accel_sim.pattern import HierarchicalPattern, Pattern
+
+NOTHING_PRUNED = Pattern("64:64")
+"""Stands for every pattern with N = M: what they keep does not depend on M, and wide groups are fewer."""
+_BYTES_TO_COUNT, _BYTES_TO_PRUNE = 2**20, 2**18
+"""Activations that are worth another thread: about 50 microseconds of work, twice what handing it over takes."""
 
 
 @dataclass(frozen=True)
@@ -33,32 +40,122 @@ class PruningStatistics:
         return self.squared_error / self.squared_norm if self.squared_norm else 0.0
 
 
+@dataclass(frozen=True)
+class ZeroStatistics:
+    """How many elements of one site of T tokens and K features are zero, before selection and after it."""
+
+    zeros: int
+    """Elements that quantisation made zero by itself, kept or not."""
+    kept_nonzeros: int
+    """Elements that are kept and are not zero."""
+    elements: int
+    """T·K."""
+
+
 def pruning_statistics(
     codes: ArrayLike, scales: ArrayLike, pattern: Pattern | str, *, factors: ArrayLike | None = None
 ) -> PruningStatistics:
-    """Statistics of a site's codes int8 [T, K] with scales float32 [T], in one compiled pass.
+    """Statistics of a site's codes int8 [T, K] with scales float32 [T].
 
     Sums over a token are exact integers and tokens are summed in one fixed order, so the result does not depend on the
-    number of threads. `factors` uint8 [K] are the selector's (see `select`). Raises AccelSimError as `select` does.
+    number of threads. Plain magnitude needs no mask: the sums follow from each group's N largest. `factors` uint8 [K]
+    are the selector's (see `select`), and take the mask. Raises AccelSimError as `select` does.
     """
-    from accel_sim.functional import kernels  # Numba takes a third of a second to import
-
     x, pattern = checks.activations(codes), checks.as_pattern(pattern)
     squared_scale = checks.scales("scales", scales, x.shape[0], "token").astype(np.float64) ** 2
-    x = kernels.frozen(x)
-    factors = kernels.frozen(checks.selection_factors(factors, x.shape[1]))
-    sums = np.empty((4, x.shape[0]), dtype=np.int64)
-    kernels.over_rows(
-        lambda rows: kernels.prune_statistics_rows(x[rows], factors, pattern.n, pattern.m, *sums[:, rows]), x.shape[0]
-    )
-    dropped_squares, squares, kept_nonzeros, zeros = sums
+    if factors is None:
+        sums = _sums_by_magnitude(x, pattern)
+    else:
+        sums = _sums_under_mask(x, backend("numba").select(x, pattern, checks.selection_factors(factors, x.shape[1])))
     return PruningStatistics(
-        squared_error=float((dropped_squares * squared_scale).sum()),
-        squared_norm=float((squares * squared_scale).sum()),
-        kept_nonzeros=int(kept_nonzeros.sum()),
-        zeros=int(zeros.sum()),
+        squared_error=float((sums.dropped_squares * squared_scale).sum()),
+        squared_norm=float((sums.squares * squared_scale).sum()),
+        kept_nonzeros=sums.kept_nonzeros,
+        zeros=x.size - sums.nonzeros,
         elements=x.size,
     )
+
+
+def zero_statistics(codes: ArrayLike, pattern: Pattern | str) -> ZeroStatistics:
+    """The zeros of a site's codes int8 [T, K], and what is left of the others when magnitudes are selected.
+
+    One level needs no selection: of a group, min(N, non-zeros) are kept. Of two levels the inner groups compete with
+    their sums, as `select` lets them. Raises AccelSimError as `select` does.
+    """
+    from accel_sim.functional import kernels
+    from accel_sim.functional.statistics_kernels import MOST_LANES, count_rows
+
+    x, pattern = checks.activations(codes), checks.as_pattern(pattern)
+    pattern = NOTHING_PRUNED if pattern.keeps_all else pattern
+    if isinstance(pattern, HierarchicalPattern):
+        sums = _sums_by_magnitude(x, pattern)
+        return ZeroStatistics(x.size - sums.nonzeros, sums.kept_nonzeros, x.size)
+    x = kernels.frozen(x)
+    word = np.dtype(f"u{gcd(pattern.m, 8)}")
+    lanes = max(1, min(MOST_LANES, x.shape[0] * pattern.groups(x.shape[1])))
+    length = lanes * pattern.m // word.itemsize
+
+    def count(rows: slice) -> tuple[int, int]:
+        block, spare = np.empty(length, word), np.empty(length, word)
+        return count_rows(x[rows], pattern.n, pattern.m, block, spare)
+
+    kept_nonzeros, nonzeros = map(sum, zip(*_over_tokens(count, x, _BYTES_TO_COUNT), strict=True))
+    return ZeroStatistics(x.size - nonzeros, kept_nonzeros, x.size)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What pruning leaves of codes int8 [T, K], in exact integers."""
+
+    dropped_squares: NDArray[np.int64]
+    """[T]: Σq² of what is not kept."""
+    squares: NDArray[np.int64]
+    """[T]: Σq²."""
+    kept_nonzeros: int
+    nonzeros: int
+
+
+def _sums_by_magnitude(x: NDArray[np.int8], pattern: Pattern) -> _Sums:
+    """Selection by plain magnitude, without finding out where the kept elements are."""
+    from accel_sim.functional import kernels
+    from accel_sim.functional.networks import selection_network
+    from accel_sim.functional.statistics_kernels import prune_rows
+
+    pattern = NOTHING_PRUNED if pattern.keeps_all else pattern
+    two_levels = isinstance(pattern, HierarchicalPattern)
+    inner, outer = (pattern.inner, pattern.outer) if two_levels else (pattern, Pattern("1:1"))
+    x = kernels.frozen(x)
+    network = selection_network(inner.n, inner.m)
+    dropped_squares, squares = np.zeros((2, x.shape[0]), dtype=np.int64)
+
+    def prune(rows: slice) -> tuple[int, int]:
+        return prune_rows(x[rows], inner.n, inner.m, outer.n, outer.m, network, dropped_squares[rows], squares[rows])
+
+    kept_nonzeros, nonzeros = map(sum, zip(*_over_tokens(prune, x, _BYTES_TO_PRUNE), strict=True))
+    return _Sums(dropped_squares, squares, kept_nonzeros, nonzeros)
+
+
+def _sums_under_mask(x: NDArray[np.int8], mask: NDArray[np.bool_]) -> _Sums:
+    from accel_sim.functional import kernels
+    from accel_sim.functional.statistics_kernels import masked_rows
+
+    x, mask = kernels.frozen(x), kernels.frozen(mask)
+    dropped_squares, squares = np.zeros((2, x.shape[0]), dtype=np.int64)
+
+    def add(rows: slice) -> tuple[int, int]:
+        return masked_rows(x[rows], mask[rows], dropped_squares[rows], squares[rows])
+
+    kept_nonzeros, nonzeros = map(sum, zip(*_over_tokens(add, x, _BYTES_TO_PRUNE), strict=True))
+    return _Sums(dropped_squares, squares, kept_nonzeros, nonzeros)
+
+
+def _over_tokens(
+    work: Callable[[slice], tuple[int, int]], x: NDArray[np.int8], least_bytes: int
+) -> list[tuple[int, int]]:
+    """`work` shared out over the tokens of x int8 [T, K], at least `least_bytes` of it a thread."""
+    from accel_sim.functional.kernels import over_rows
+
+    return over_rows(work, x.shape[0], least=-(-least_bytes // x.shape[1]))
 
 
 def output_loss(
