@@ -201,6 +201,7 @@ def test_experts_decode_the_tokens_of_the_batch_that_were_routed_to_them(tmp_pat
     trace = write_synthetic_trace(tmp_path / "t", sites)
     step = decode_workload(workload_from_trace(trace), 4)
     assert [gemm.tokens for gemm in step.gemms] == [4, 4, 1]
+    assert step.readers("layers.0.mlp.gate") == step.gemms
     codes, scales = step.sites["layers.0.mlp.experts.1.up_proj"].load()
     assert np.array_equal(codes, trace.codes("layers.0.mlp.experts.1.up_proj")[[2]]) and len(scales) == 1
     assert "1 sites without a token left out" in step.source

@@ -12,7 +12,7 @@ from accel_sim.workload.attention import FUSED, AttentionOptions, Pass
 from accel_sim.workload.decoder import Decoder
 from accel_sim.workload.gemm import Gemm, SiteActivations, Weights, WholeModel, Workload
 from accel_sim.workload.presets import presets
-from accel_sim.workload.roles import consumer_sites, is_prunable
+from accel_sim.workload.roles import consumer_sites, is_prunable, role
 from accel_sim.workload.shape import ModelShape, shape_of_config
 from accel_sim.workload.trace_rows import AllRows, Rows, decode_rows
 
@@ -113,6 +113,7 @@ def _gemms(trace: Trace, sites: Sequence[Site], tokens: dict[str, int]) -> tuple
         {projection.name: projection.outputs for _, projection in projections},
         {projection.name: (site.name, site.features) for site, projection in projections},
     )
+    routers = {site.layer: site.name for site, projection in projections if role(projection.name) == "router"}
     return tuple(
         Gemm(
             name=projection.name,
@@ -124,9 +125,15 @@ def _gemms(trace: Trace, sites: Sequence[Site], tokens: dict[str, int]) -> tuple
             prunable=is_prunable(projection.name),
             layer=site.layer,
             consumer_site=feeds.get(projection.name),
+            rows_of=routers.get(site.layer) if _is_routed(site, projection) else None,
         )
         for site, projection in projections
     )
+
+
+def _is_routed(site: Site, projection: Projection) -> bool:
+    """Whether the projection reads the tokens that were routed to an expert."""
+    return site.expert is not None and role(projection.name) == "mlp_input"
 
 
 def _weights_of(trace: Trace, projection: Projection):

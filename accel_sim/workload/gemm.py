@@ -58,6 +58,9 @@ class Gemm:
     consumer_site: str | None = None
     """Site whose feature j is an elementwise function of output j of this product (gate_proj and up_proj: the site of
     down_proj). A feature no token needs is an output no token needs."""
+    rows_of: str | None = None
+    """Site whose rows this product's site holds some of: the tokens that were routed to an expert. They are read where
+    they lie; nobody produces or selects them again."""
     produces: str | None = None
     """Site whose features are the outputs of this product, with nothing in between (attention values: the site of
     o_proj)."""
@@ -151,3 +154,7 @@ class Workload:
                 " use a published model's shapes (--workload) or a trace of a whole decoder"
             )
         return self.model.operations
+
+    def readers(self, site: str) -> tuple[Gemm, ...]:
+        """The linear projections that read what the producer of `site` made, experts among them."""
+        return tuple(gemm for gemm in self.gemms if site in (gemm.site, gemm.rows_of))

@@ -110,12 +110,20 @@ def _layer(shape: ModelShape, layer: int, tokens: int) -> Iterator[Gemm]:
     if shape.experts:
         experts = shape.experts.num_experts
         yield Gemm(f"{mlp}.gate", f"{mlp}.input", tokens, hidden, experts, prunable=False, layer=layer)
-        yield from _experts(f"{mlp}.experts", layer, hidden, shape.experts, tokens)
+        yield from _experts(mlp, layer, hidden, shape.experts, tokens)
     else:
         yield from _gated_mlp(mlp, layer, tokens, hidden, shape.intermediate_size)
 
 
-def _gated_mlp(block: str, layer: int, tokens: int, hidden: int, intermediate: int, repeat: int = 1) -> Iterator[Gemm]:
+def _gated_mlp(
+    block: str,
+    layer: int,
+    tokens: int,
+    hidden: int,
+    intermediate: int,
+    repeat: int = 1,
+    rows_of: str | None = None,
+) -> Iterator[Gemm]:
     product = f"{block}.down_proj.input"
     for projection in ("gate_proj", "up_proj"):
         yield Gemm(
@@ -127,14 +135,15 @@ def _gated_mlp(block: str, layer: int, tokens: int, hidden: int, intermediate: i
             repeat,
             layer=layer,
             consumer_site=product,
+            rows_of=rows_of,
         )
     yield Gemm(f"{block}.down_proj", product, tokens, intermediate, hidden, repeat, layer=layer)
 
 
-def _experts(block: str, layer: int, hidden: int, experts: Experts, tokens: int) -> Iterator[Gemm]:
+def _experts(mlp: str, layer: int, hidden: int, experts: Experts, tokens: int) -> Iterator[Gemm]:
     """Balanced routing: the first `extra` experts get one token more than the others; idle experts do nothing."""
     share, extra = divmod(tokens * min(experts.num_experts_per_tok, experts.num_experts), experts.num_experts)
     for first, last, load in ((0, extra, share + 1), (extra, experts.num_experts, share)):
         if load and first < last:
-            named = f"{block}[{first}-{last - 1}]"
-            yield from _gated_mlp(named, layer, load, hidden, experts.moe_intermediate_size, last - first)
+            named, size = f"{mlp}.experts[{first}-{last - 1}]", experts.moe_intermediate_size
+            yield from _gated_mlp(named, layer, load, hidden, size, last - first, rows_of=f"{mlp}.input")
