@@ -7,6 +7,7 @@ from hypothesis import given
 
 from accel_sim import AccelSimError, Pattern
 from accel_sim.occupancy import (
+    DRAWN_MODELS,
     MASK_MODELS,
     Masks,
     drawn_masks,
@@ -58,7 +59,24 @@ def test_marginal_forgets_what_tokens_have_in_common():
     assert 3.5 < drawn.sum(axis=1).std() < 4.5  # √(64·¼) = 4 for independent channels
 
 
-@pytest.mark.parametrize("model", ["iid", "marginal"])
+def test_token_has_the_density_of_each_token():
+    density = np.linspace(0, 1, 301)
+    mask = channel_codes(2000, density, seed=11).T != 0
+    drawn = drawn_masks(mask, "token", 12)
+    wanted = mask.mean(axis=1)
+    assert (abs(drawn.mean(axis=1) - wanted) <= 5 * np.sqrt(wanted * (1 - wanted) / 2000)).all()
+    assert not drawn[0].any() and drawn[-1].all()
+
+
+def test_token_forgets_what_channels_have_in_common():
+    """Half of the channels are always set, the others never: every channel then has the density of the tokens, ½."""
+    mask = np.zeros((1000, 64), dtype=bool)
+    mask[:, ::2] = True
+    drawn = drawn_masks(mask, "token", 13)
+    assert (abs(drawn.mean(axis=0) - 0.5) < 5 * 0.5 / np.sqrt(1000)).all()
+
+
+@pytest.mark.parametrize("model", DRAWN_MODELS)
 def test_certain_masks_are_not_left_to_chance(model):
     for certain in (np.zeros((7, 9), dtype=bool), np.ones((7, 9), dtype=bool)):
         np.testing.assert_array_equal(drawn_masks(certain, model, 0), certain)
@@ -80,7 +98,7 @@ def test_real_masks_are_the_codes(x, text):
 
 def test_drawn_codes_are_codes():
     x = channel_codes(300, np.linspace(0, 1, 300), seed=5)
-    for model in ("iid", "marginal"):
+    for model in DRAWN_MODELS:
         drawn = Masks(model, "site", 0).codes(x)
         assert drawn.dtype == np.int8 and drawn.min() == 0 and drawn.max() == 127
         assert abs(np.count_nonzero(drawn) - np.count_nonzero(x)) < 5 * np.sqrt(x.size / 4)
@@ -132,11 +150,26 @@ def test_unequal_channels_take_longer_than_iid_masks_say():
     The marginal model knows all of that; `iid` spreads the work, and believes in a third of the cycles."""
     x = channel_codes(2048, np.repeat(np.tile([0.7] + [0.05] * 15, 8), 16), seed=9)
     real, iid, marginal = (
-        elastic_windows(x, "16:16", **ELASTIC, masks=Masks(model, "site", 0)).cycles for model in MASK_MODELS
+        elastic_windows(x, "16:16", **ELASTIC, masks=Masks(model, "site", 0)).cycles
+        for model in ("real", "iid", "marginal")
     )
     difference, error = relative_difference(real, marginal)
     assert abs(difference) < 5 * error < 0.03
     assert iid.sum() < 0.4 * real.sum()
+
+
+def test_unequal_tokens_take_longer_than_iid_and_marginal_masks_say():
+    """One token in 32 is dense, the others nearly empty, all channels alike: a panel waits for its dense token.
+
+    The token model knows that; the other two spread its non-zeros over all rows."""
+    x = channel_codes(512, np.tile([0.9] + [0.05] * 31, 64), seed=15).T.copy()
+    real, *drawn = (
+        unstructured_windows(x, "16:16", **UNSTRUCTURED, masks=Masks(model, "site", 0)).cycles for model in MASK_MODELS
+    )
+    iid, marginal, token = drawn
+    difference, error = relative_difference(real, token)
+    assert abs(difference) < 5 * error < 0.03
+    assert iid.sum() < 0.4 * real.sum() and marginal.sum() < 0.4 * real.sum()
 
 
 def test_masks_run_on_drawn_codes():
@@ -161,11 +194,12 @@ def test_needed_features_are_the_union_over_tokens(x, text):
 
 
 def test_needed_features_of_drawn_masks():
-    """Two tokens that need the same half of 4,000 features. iid: 1 − ½·½ of them; marginal: certain, as it was."""
+    """Two tokens that need the same half of 4,000 features. iid, token: 1 − ½·½ of them; marginal: as it was."""
     x = np.tile(np.arange(4000) % 2, (2, 1)).astype(np.int8)
-    real, iid, marginal = (needed_features(x, masks=Masks(model, "site", 0)) for model in MASK_MODELS)
+    real, iid, marginal, token = (needed_features(x, masks=Masks(model, "site", 0)) for model in MASK_MODELS)
     assert real.sum() == 2000
     assert abs(iid.mean() - 0.75) < 5 * np.sqrt(0.75 * 0.25 / 4000)
+    assert abs(token.mean() - 0.75) < 5 * np.sqrt(0.75 * 0.25 / 4000)
     np.testing.assert_array_equal(marginal, real)
 
 
@@ -179,12 +213,12 @@ def test_no_tokens_need_nothing():
 
 @pytest.mark.parametrize("model", ["real", "uniform"])
 def test_only_statistics_are_drawn_from(model):
-    with pytest.raises(AccelSimError, match=f"masks {model!r}: expected one of iid, marginal"):
+    with pytest.raises(AccelSimError, match=f"masks {model!r}: expected one of iid, marginal, token"):
         drawn_masks(np.ones((2, 2), dtype=bool), model, 0)
 
 
 def test_unknown_model():
-    with pytest.raises(AccelSimError, match="masks 'uniform': expected one of real, iid, marginal"):
+    with pytest.raises(AccelSimError, match="masks 'uniform': expected one of real, iid, marginal, token"):
         Masks("uniform")
 
 

@@ -7,10 +7,11 @@ This imports Numba only when a window is first timed.
 """
 
 from accel_sim.occupancy.features import needed_features
-from accel_sim.occupancy.masks import MASK_MODELS, REAL_MASKS, MaskModel, Masks, drawn_masks
+from accel_sim.occupancy.masks import DRAWN_MODELS, MASK_MODELS, REAL_MASKS, MaskModel, Masks, drawn_masks
 from accel_sim.occupancy.windows import WindowTimes, elastic_windows, unstructured_windows
 
 __all__ = [
+    "DRAWN_MODELS",
     "MASK_MODELS",
     "REAL_MASKS",
     "MaskModel",

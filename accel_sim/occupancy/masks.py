@@ -1,9 +1,10 @@
 """Real masks, and the statistics that other studies use in their place.
 
-Two models stand in for a trace. `iid` knows one density for the whole matrix, as analytical models do (the uniform
+Three models stand in for a trace. `iid` knows one density for the whole matrix, as analytical models do (the uniform
 density of Sparseloop, MICRO 2022). `marginal` knows one density for each channel (feature), because activations have
-channels that are large in nearly every token (LLM.int8(), arXiv 2208.07339 §4). In both, tokens and channels are
-independent of each other. What they get wrong is what a real trace is for.
+channels that are large in nearly every token (LLM.int8(), arXiv 2208.07339 §4). `token` knows one density for each
+token, because an array's rows wait for the fullest token of their panel. Apart from that density, all elements are
+independent of each other. What the models get wrong is what a real trace is for.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ from accel_sim.functional import select
 from accel_sim.functional.checks import LARGEST_CODE, matrix
 from accel_sim.pattern import Pattern
 
-MaskModel = Literal["real", "iid", "marginal"]
+MaskModel = Literal["real", "iid", "marginal", "token"]
 MASK_MODELS: tuple[MaskModel, ...] = get_args(MaskModel)
-DRAWN_MODELS = ("iid", "marginal")
+DRAWN_MODELS = MASK_MODELS[1:]
 
 
 def drawn_masks(mask: ArrayLike, model: str, seed: int | Sequence[int]) -> NDArray[np.bool_]:
     """A stand-in bool [T, K] for the mask bool [T, K], every element drawn independently of all others.
 
     `iid`: each is set with the density of the whole matrix. `marginal`: with the density of its channel, over the T
-    tokens; a channel that is always, or never, set stays so. Densities hold in expectation, not in number.
+    tokens. `token`: with the density of its token, over the K channels. A channel (or token) that is always, or never,
+    set stays so. Densities hold in expectation, not in number.
     The draw depends on model, seed, shape and densities alone. Raises AccelSimError for another model, for a seed below
     0, and for a mask that is not bool [T, K].
     """
@@ -44,8 +46,8 @@ def drawn_masks(mask: ArrayLike, model: str, seed: int | Sequence[int]) -> NDArr
 class Masks:
     """The masks that a site is looked at with: its real ones, or ones drawn from a statistic of it.
 
-    A site's draw depends on `site` and `seed` alone, in whatever order sites are asked for. `iid` and `marginal` share
-    their random numbers, so that their difference is that of the models.
+    A site's draw depends on `site` and `seed` alone, in whatever order sites are asked for. The models share their
+    random numbers, so that their difference is that of the models.
 
     Raises AccelSimError for a model that is not one of MASK_MODELS, and for a seed below 0.
     """
@@ -96,10 +98,11 @@ def _generator(seed: int | Sequence[int]) -> np.random.Generator:
 
 
 def _draw(generator: np.random.Generator, mask: NDArray[np.bool_], model: str) -> NDArray[np.bool_]:
-    """Independent draws with the density of the matrix (`iid`) or of each column (`marginal`)."""
+    """Independent draws with the density of the matrix (`iid`), of each column (`marginal`) or row (`token`)."""
     if mask.size == 0:
         return mask
-    density = mask.mean(dtype=np.float64) if model == "iid" else mask.mean(axis=0, dtype=np.float64)
+    over = {"iid": None, "marginal": 0, "token": 1}[model]
+    density = mask.mean(axis=over, dtype=np.float64, keepdims=True)
     return generator.random(mask.shape, dtype=np.float32) < density.astype(np.float32)
 
 
