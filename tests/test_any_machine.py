@@ -1,0 +1,136 @@
+"""What holds on every machine of every kind: two engines that agree, and breakdowns that add up."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from machines import SETTINGS, SIZES, activations, found, machine
+
+from accel_sim.arch import load_arch, shipped_archs
+from accel_sim.errors import AccelSimError
+from accel_sim.simulation import Machine
+from accel_sim.timing import CAUSES, Latencies, compiled, event, software_selection, time_layer
+from accel_sim.timing.activity import count_activity
+from accel_sim.timing.array_time import kept_products
+from accel_sim.timing.layer import candidates, plan
+from accel_sim.timing.product import Product
+from accel_sim.timing.tiling import tilings
+from accel_sim.workload import Gemm
+
+LATENCIES = Latencies(select=1, compute=2, requantise=2)
+ZEROS = st.sampled_from([0.0, 0.3, 0.9, 1.0])
+
+
+def case(tokens, features, outputs, settings_, zeros):
+    """A product with what the machine finds in its activations; skipped where the machine's buffers are too small."""
+    arch, gemm = machine(settings_), Gemm("layer", "site", tokens, features, outputs)
+    pattern = arch.pattern()
+    nonzeros = found(gemm, arch, pattern, activations(tokens, features, zeros))
+    try:
+        tilings(Product.of(gemm, nonzeros), arch, pattern)
+    except AccelSimError as error:
+        assume("bytes too small" not in str(error))
+        raise
+    return arch, gemm, pattern, nonzeros
+
+
+@settings(max_examples=150, deadline=None)
+@given(SIZES, SIZES, SIZES, SETTINGS, ZEROS)
+def test_engines_agree_and_breakdowns_add_up(tokens, features, outputs, settings_, zeros):
+    arch, gemm, pattern, nonzeros = case(tokens, features, outputs, settings_, zeros)
+    timing = time_layer(gemm, arch, pattern, LATENCIES, nonzeros=nonzeros)
+    by_events = time_layer(gemm, arch, pattern, LATENCIES, "event", nonzeros)
+    np.testing.assert_array_equal(timing.schedule.start, by_events.schedule.start)
+    np.testing.assert_array_equal(timing.schedule.end, by_events.schedule.end)
+    assert by_events.breakdown == timing.breakdown
+    assert tuple(timing.breakdown) == CAUSES
+    assert sum(timing.breakdown.values()) == timing.cycles
+    assert min(timing.breakdown.values()) >= 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(SIZES, SIZES, SIZES, SETTINGS, ZEROS)
+def test_nobody_works_more_than_all_the_time(tokens, features, outputs, settings_, zeros):
+    arch, gemm, pattern, nonzeros = case(tokens, features, outputs, settings_, zeros)
+    timing = time_layer(gemm, arch, pattern, LATENCIES, nonzeros=nonzeros)
+    array = arch.array.rows * arch.array.cols * arch.array.lanes
+    busy = kept_products(timing.plan.items, timing.plan.product, arch, pattern).sum(axis=1)
+    assert (busy <= array * timing.plan.compute.array.sum(axis=1)).all(), "a core's lanes do more than they can"
+    activity = count_activity(gemm, arch, pattern, timing, zeros, True)
+    assert activity.multiplies == busy.sum() or pattern is not None, "padded slots count as multiplications"
+    assert 0 <= activity.zero_multiplies <= activity.multiplies
+    assert activity.multiplies <= array * arch.cores.count * timing.cycles
+    moved = timing.plan.dram_read_bytes + timing.plan.traffic.write.sum() * arch.dram.turnaround
+    assert moved <= timing.cycles * arch.dram.bytes_per_cycle
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIZES, SIZES, SIZES, SETTINGS, ZEROS)
+def test_every_tiling_does_all_the_work(tokens, features, outputs, settings_, zeros):
+    arch, gemm, pattern, nonzeros = case(tokens, features, outputs, settings_, zeros)
+    product = Product.of(gemm, nonzeros)
+    products = set()
+    for tiling in tilings(product, arch, pattern):
+        one = plan(product, arch, pattern, tiling, LATENCIES)
+        items = one.items
+        assert (items.tokens * items.outputs * items.features).sum() == tokens * product.features * product.outputs
+        assert (items.tokens * items.outputs)[:, items.completes].sum() == tokens * product.outputs
+        assert one.traffic.write.sum() == tokens * product.outputs
+        assert items.loaded_weights.sum() >= product.features * product.outputs
+        if not product.gathers_features:
+            assert items.loaded_activations.sum() >= tokens * features
+        products.add(int(kept_products(items, product, arch, pattern).sum()))
+    assert len(products) == 1, "the work does not depend on how it is cut"
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIZES, SIZES, SIZES, SETTINGS, ZEROS, st.sampled_from([2, 3.3, 10]))
+def test_more_bandwidth_is_never_slower_at_the_same_tiling(tokens, features, outputs, settings_, zeros, factor):
+    arch, gemm, pattern, nonzeros = case(tokens, features, outputs, settings_, zeros)
+    faster = machine(settings_ | {"dram.bytes_per_cycle": settings_["dram.bytes_per_cycle"] * factor})
+    product = Product.of(gemm, nonzeros)
+    tiling = candidates(product, arch, pattern, LATENCIES)[0].tiling
+    slow, fast = (plan(product, one, pattern, tiling, LATENCIES).pipeline for one in (arch, faster))
+    assert compiled.run(fast).makespan <= compiled.run(slow).makespan
+    assert software_selection(gemm, faster, pattern).cycles <= software_selection(gemm, arch, pattern).cycles
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIZES, SIZES, SIZES, SETTINGS, ZEROS, st.sampled_from([2, 5]))
+def test_bigger_buffers_are_never_slower_at_the_same_tiling(tokens, features, outputs, settings_, zeros, factor):
+    arch, gemm, pattern, nonzeros = case(tokens, features, outputs, settings_, zeros)
+    product = Product.of(gemm, nonzeros)
+    tiling = candidates(product, arch, pattern, LATENCIES)[0].tiling
+    buffers = ("sram.activation_bytes", "sram.weight_bytes", "sram.output_bytes", "sram.accumulator_bytes")
+    roomier = machine(settings_ | {buffer: settings_[buffer] * factor for buffer in buffers})
+    small, large = (plan(product, one, pattern, tiling, LATENCIES).pipeline for one in (arch, roomier))
+    assert compiled.run(large).makespan <= compiled.run(small).makespan
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIZES, SIZES, SIZES, SETTINGS, ZEROS)
+def test_more_zeros_are_never_slower(tokens, features, outputs, settings_, zeros):
+    arch, gemm, pattern, nonzeros = case(tokens, features, outputs, settings_, zeros)
+    assume(arch.sparsity.window_banks is None or pattern is None or pattern.keeps_all)  # see unstructured_windows
+    if nonzeros is None or nonzeros.windows is None:
+        return
+    codes = activations(tokens, features, zeros)
+    codes[:, ::3] = 0
+    sparser = found(gemm, arch, pattern, codes)
+    tiling = candidates(Product.of(gemm), arch, pattern, LATENCIES)[0].tiling
+    before, after = (
+        plan(Product.of(gemm, one), arch, pattern, tiling, LATENCIES).pipeline for one in (nonzeros, sparser)
+    )
+    assert (after.durations <= before.durations).all()
+
+
+@pytest.mark.parametrize("name", shipped_archs())
+def test_engines_agree_on_every_shipped_machine(name):
+    arch = load_arch(name)
+    gemm = Gemm("layer", "site", 70, 576, 200)
+    for pattern in arch.sparsity.patterns or (None,):
+        made = Machine(arch, arch.pattern(pattern))
+        nonzeros = found(gemm, arch, made.pattern, activations(70, 576, 0.4))
+        timing = made.time(gemm, nonzeros)
+        np.testing.assert_array_equal(timing.schedule.end, event.run(timing.plan.pipeline).end)
+        assert sum(timing.breakdown.values()) == timing.cycles
