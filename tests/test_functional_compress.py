@@ -2,28 +2,28 @@
 
 import numpy as np
 import pytest
-from functional_inputs import OTHER_BACKENDS, all_codes, patterns, require_backend, seeds
+from functional_inputs import OTHER_BACKENDS, all_codes, all_patterns, require_backend, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
 from accel_sim import AccelSimError, Pattern
 from accel_sim.functional import Compressed, compress, decompress, select
-from accel_sim.pattern import ENCODINGS
+from accel_sim.pattern import ENCODINGS, parse_pattern
 
 encodings = st.sampled_from(ENCODINGS)
 
 
-@given(all_codes, patterns(), encodings)
+@given(all_codes, all_patterns(), encodings)
 def test_round_trip_keeps_what_was_selected(x, text, encoding):
     mask = select(x, text)
     compressed = compress(x, mask, text, encoding)
-    pattern = Pattern(text)
+    pattern = parse_pattern(text)
     assert compressed.values.shape == (x.shape[0], pattern.groups(x.shape[1]), pattern.n)
     np.testing.assert_array_equal(decompress(compressed), np.where(mask, x, 0))
 
 
 @pytest.mark.parametrize("name", OTHER_BACKENDS)
-@given(x=all_codes, text=patterns(), encoding=encodings, seed=seeds)
+@given(x=all_codes, text=all_patterns(), encoding=encodings, seed=seeds)
 def test_backend_equals_reference(name, x, text, encoding, seed):
     mask = select(x, text)
     if seed % 2:
@@ -62,6 +62,16 @@ def test_a_mask_that_keeps_more_is_refused():
         compress(np.zeros((2, 4), dtype=np.int8), mask, "2:4")
 
 
+def test_a_mask_of_two_levels_that_keeps_more_is_refused():
+    x = np.zeros((2, 8), dtype=np.int8)
+    mask = np.array([[True, True, False, False, False, False, False, False], [False] * 5 + [True] * 3])
+    with pytest.raises(AccelSimError, match="mask keeps 3 of token 1, inner group 1: 1:2 of 2:4 has 2 slots"):
+        compress(x, mask, "1:2 of 2:4")
+    mask[1, :6] = [True, False, False, False, False, False]
+    with pytest.raises(AccelSimError, match="mask keeps 2 inner groups of token 1, group 0: 1:2 of 2:4 has 1 slots"):
+        compress(x, mask, "1:2 of 2:4")
+
+
 @pytest.mark.parametrize("mask", [np.ones((1, 4), dtype=np.uint8), np.ones((1, 3), dtype=bool)])
 def test_masks_refused(mask):
     with pytest.raises(AccelSimError, match="mask"):
@@ -75,6 +85,24 @@ def test_damaged_metadata_is_refused(name, encoding, byte):
     compressed = compress(x, select(x, "2:4"), "2:4", encoding)
     compressed.metadata[1, 0] = byte
     with pytest.raises(AccelSimError, match=f"{encoding} metadata of token 1, group 0 is no code word"):
+        decompress(compressed, backend=require_backend(name))
+
+
+@pytest.mark.parametrize("name", ["numpy", *OTHER_BACKENDS])
+@pytest.mark.parametrize(
+    ("encoding", "byte"),
+    [
+        ("bitmap", 0b0011_11),  # both inner groups
+        ("bitmap", 0b0111_10),  # three features of the upper one
+        ("index", 0b00_01_1),
+        ("enumerative", 0b110_0),
+    ],
+)
+def test_damaged_metadata_of_either_level_is_refused(name, encoding, byte):
+    x = np.array([[4, 3, 2, 1, 0, 0, 0, 0], [4, 3, 2, 1, 0, 0, 0, 0]], dtype=np.int8)
+    compressed = compress(x, select(x, "1:2 of 2:4"), "1:2 of 2:4", encoding)
+    compressed.metadata[1, 0] = byte
+    with pytest.raises(AccelSimError, match=f"{encoding} metadata of token 1, group 0 is no code word of 1:2 of 2:4"):
         decompress(compressed, backend=require_backend(name))
 
 

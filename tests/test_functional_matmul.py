@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from functional_inputs import OTHER_BACKENDS, all_codes, codes, factors_for, patterns, require_backend, seeds
+from functional_inputs import OTHER_BACKENDS, all_codes, all_patterns, codes, factors_for, require_backend, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ def weights_and_bias(features: int, outputs: int, seed: int) -> tuple[np.ndarray
     return codes((features, outputs), "largest" if seed % 2 else "any", seed), bias
 
 
-@given(all_codes, patterns(), st.integers(1, 20), seeds)
+@given(all_codes, all_patterns(), st.integers(1, 20), seeds)
 def test_reference_is_the_integer_product_of_what_is_kept(x, text, outputs, seed):
     w, bias = weights_and_bias(x.shape[1], outputs, seed)
     factors = factors_for(x.shape[1], seed)
@@ -27,7 +27,7 @@ def test_reference_is_the_integer_product_of_what_is_kept(x, text, outputs, seed
 
 
 @pytest.mark.parametrize("name", OTHER_BACKENDS)
-@given(x=all_codes, text=patterns(), outputs=st.integers(1, 20), seed=seeds)
+@given(x=all_codes, text=all_patterns(), outputs=st.integers(1, 20), seed=seeds)
 def test_backend_equals_reference(name, x, text, outputs, seed):
     w, bias = weights_and_bias(x.shape[1], outputs, seed)
     factors = factors_for(x.shape[1], seed)

@@ -2,33 +2,41 @@
 
 import numpy as np
 import pytest
-from functional_inputs import OTHER_BACKENDS, all_codes, factors_for, patterns, require_backend, seeds
+from functional_inputs import OTHER_BACKENDS, all_codes, all_patterns, factors_for, require_backend, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
 from accel_sim import AccelSimError, Pattern
 from accel_sim.functional import hardware_factors, select
+from accel_sim.pattern import HierarchicalPattern, parse_pattern
 
 
 def select_by_sorting(x: np.ndarray, pattern: Pattern, factors: np.ndarray | None) -> np.ndarray:
     """The definition in plain Python integers: sort each group by (highest score, lowest feature)."""
+    two_levels = isinstance(pattern, HierarchicalPattern)
+    inner, outer = (pattern.inner, pattern.outer) if two_levels else (pattern, Pattern("1:1"))
     mask = np.zeros(x.shape, dtype=bool)
     for token, row in enumerate(x.tolist()):
-        for first in range(0, len(row), pattern.m):
-            group = range(first, min(first + pattern.m, len(row)))
-            scores = {k: abs(row[k]) * (1 if factors is None else int(factors[k])) for k in group}
-            mask[token, sorted(group, key=lambda k: (-scores[k], k))[: pattern.n]] = True
+        scores = [abs(q) * (1 if factors is None else int(factors[k])) for k, q in enumerate(row)]
+        kept = [
+            sorted(range(first, min(first + inner.m, len(row))), key=lambda k: (-scores[k], k))[: inner.n]
+            for first in range(0, len(row), inner.m)
+        ]
+        for first in range(0, len(kept), outer.m):
+            strongest = sorted(kept[first : first + outer.m], key=lambda group: -sum(scores[k] for k in group))
+            for group in strongest[: outer.n]:  # sorted() is stable: ties stay in ascending order
+                mask[token, group] = True
     return mask
 
 
-@given(all_codes, patterns(), seeds)
+@given(all_codes, all_patterns(), seeds)
 def test_reference_is_the_definition(x, text, seed):
     factors = factors_for(x.shape[1], seed)
-    np.testing.assert_array_equal(select(x, text, factors=factors), select_by_sorting(x, Pattern(text), factors))
+    np.testing.assert_array_equal(select(x, text, factors=factors), select_by_sorting(x, parse_pattern(text), factors))
 
 
 @pytest.mark.parametrize("name", OTHER_BACKENDS)
-@given(x=all_codes, text=patterns(), seed=seeds)
+@given(x=all_codes, text=all_patterns(), seed=seeds)
 def test_backend_equals_reference(name, x, text, seed):
     factors = factors_for(x.shape[1], seed)
     expected = select(x, text, factors=factors)
@@ -40,7 +48,7 @@ def test_backend_equals_reference_over_many_groups(name):
     x = (
         np.random.default_rng(0).normal(0, 20, (37, 2100)).astype(np.int8)
     )  # more groups than one block, and a ragged end
-    for text in ("2:4", "8:16", "5:9", "16:32"):
+    for text in ("2:4", "8:16", "5:9", "16:32", "1:2 of 4:8", "3:4 of 8:16"):
         np.testing.assert_array_equal(select(x, text, backend=require_backend(name)), select(x, text))
 
 

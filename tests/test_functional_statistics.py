@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from functional_inputs import all_codes, codes, factors_for, patterns, seeds
+from functional_inputs import all_codes, all_patterns, codes, factors_for, seeds
 from hypothesis import given
 
 from accel_sim import AccelSimError
@@ -13,7 +13,7 @@ def scales_for(tokens: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(0.001, 2, tokens).astype(np.float32)
 
 
-@given(all_codes, patterns(), seeds)
+@given(all_codes, all_patterns(), seeds)
 def test_sums_are_those_of_the_mask(x, text, seed):
     scales, factors = scales_for(x.shape[0], seed), factors_for(x.shape[1], seed)
     got = pruning_statistics(x, scales, text, factors=factors)
@@ -26,7 +26,7 @@ def test_sums_are_those_of_the_mask(x, text, seed):
     assert got.elements == x.size
 
 
-@given(all_codes, patterns(), seeds)
+@given(all_codes, all_patterns(), seeds)
 def test_output_loss_is_that_of_the_products(x, text, seed):
     scales, factors = scales_for(x.shape[0], seed), factors_for(x.shape[1], seed)
     w, weight_scales = codes((x.shape[1], 7), "any", seed), scales_for(7, seed + 1)

@@ -11,7 +11,7 @@ import typer
 
 from accel_sim.cli.inputs import shipped_trace
 from accel_sim.errors import AccelSimError
-from accel_sim.pattern import Pattern
+from accel_sim.pattern import Pattern, parse_pattern
 
 if TYPE_CHECKING:
     from accel_sim.functional.backends import Backend
@@ -24,7 +24,10 @@ _REFERENCE, _CUDA = "numpy", "torch:cuda"
 
 def validate(
     trace: Annotated[Path | None, typer.Option(help="Folder of a captured trace; none: the shipped one.")] = None,
-    pattern: Annotated[list[str] | None, typer.Option(help="N:M, repeatable; none: 2:4, 4:8, 8:16 and 16:32.")] = None,
+    pattern: Annotated[
+        list[str] | None,
+        typer.Option(help='N:M, or "1:2 of 4:8" with two levels, repeatable; none: 2:4, 4:8, 8:16 and 16:32.'),
+    ] = None,
     layers: Annotated[str | None, typer.Option(help="Decoder blocks, such as 0-5,29; none: all in the trace.")] = None,
     device: Annotated[
         Literal["cpu", "cuda"] | None,
@@ -35,7 +38,7 @@ def validate(
     """Compare every backend with the reference on a trace, bit for bit; a difference stops it, with exit status 1."""
     from accel_sim.functional.validation import Divergence
 
-    patterns = [Pattern(text) for text in pattern or DEFAULT_PATTERNS]
+    patterns = [parse_pattern(text) for text in pattern or DEFAULT_PATTERNS]
     opened = _open(trace)
     sites = opened.sites_of_layers(layers)
     backends = _backends(device)

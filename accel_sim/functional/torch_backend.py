@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from accel_sim import encoding as codec
 from accel_sim.errors import AccelSimError
 from accel_sim.functional.fixed_point import LARGEST_SHIFT, Multipliers
-from accel_sim.pattern import Encoding, Pattern
+from accel_sim.pattern import Encoding, HierarchicalPattern, Pattern
 
+_FILLER, _DROPPED = 1, 2
+"""After 0, what the mask keeps: what slots that are missing prefer, padding before what the mask drops."""
 _CHECKED_SHAPES = ((1, 64, 16), (17, 1000, 24), (64, 1536, 576))
 """T, K, F of the self-check: one token, nothing aligned, a common size; the library picks its kernel by shape."""
 
@@ -40,18 +42,21 @@ class TorchBackend:
     def select(self, x: NDArray[np.int8], pattern: Pattern, factors: NDArray[np.uint8]) -> NDArray[np.bool_]:
         codes, factors = self._tensor(x).to(torch.int32), self._tensor(factors).to(torch.int32)
         scores = _by_group(codes.abs() * factors, pattern, padding=-1)
-        # topk breaks ties anyhow, so make every key different: the lower position has the larger key
-        lower_first = torch.arange(pattern.m - 1, -1, -1, dtype=torch.int32, device=self._device)
-        best = torch.topk(scores * pattern.m + lower_first, pattern.n, dim=2, sorted=False).indices
-        kept = torch.zeros_like(scores, dtype=torch.bool).scatter_(2, best, True)
+        if isinstance(pattern, HierarchicalPattern):
+            kept = _highest_of_two_levels(scores, pattern)
+        else:
+            kept = _highest(scores, pattern.n)
         return _array(_by_feature(kept, x.shape[1]))
 
     def compress(
         self, x: NDArray[np.int8], mask: NDArray[np.bool_], pattern: Pattern, encoding: Encoding
     ) -> tuple[NDArray[np.int8], NDArray[np.uint8]]:
         codes, kept = self._tensor(x), self._tensor(mask)
-        dropped_last = _by_group((~kept).to(torch.int8) * 2, pattern, padding=1)
-        positions = torch.sort(dropped_last, dim=2, stable=True).indices[..., : pattern.n].sort(dim=2).values
+        dropped_last = _by_group((~kept).to(torch.int8) * _DROPPED, pattern, padding=_FILLER)
+        if isinstance(pattern, HierarchicalPattern):
+            positions = _lowest_of_two_levels(dropped_last, pattern)
+        else:
+            positions = _lowest(dropped_last, pattern.n)
         values = torch.gather(_by_group(codes * kept, pattern, padding=0), 2, positions)
         return _array(values), _array(self._encode(positions, pattern, encoding))
 
@@ -103,48 +108,110 @@ class TorchBackend:
         return torch.tensor(np.asarray(array), device=self._device)
 
     def _encode(self, positions: torch.Tensor, pattern: Pattern, encoding: Encoding) -> torch.Tensor:
-        """Metadata uint8 [T, B] of positions int64 [T, G, N]; 64-bit fields use the sign bit like any other."""
-        if encoding == "bitmap":
-            fields = (torch.ones_like(positions) << positions).sum(dim=2)
-        elif encoding == "index":
-            fields = positions.flatten(1)
+        """Metadata uint8 [T, B] of positions int64 [T, G, N]."""
+        if isinstance(pattern, HierarchicalPattern):
+            apart = positions.unflatten(2, (pattern.outer.n, pattern.inner.n))
+            inner = self._encode_level(apart % pattern.inner.m, pattern.inner, encoding)
+            bits = torch.cat(
+                [self._encode_level(apart[..., 0] // pattern.inner.m, pattern.outer, encoding), inner.flatten(2)], 2
+            )
         else:
-            slots = torch.arange(pattern.n, device=self._device)
-            fields = self._binomials(pattern)[slots, positions].sum(dim=2)
-        bits = torch.arange(codec.field_bits(pattern, encoding), device=self._device)
-        stream = ((fields[..., None] >> bits) & 1).flatten(1)
+            bits = self._encode_level(positions, pattern, encoding)
+        stream = bits.flatten(1)
         stream = torch.nn.functional.pad(stream, (0, -stream.shape[1] % 8)).unflatten(1, (-1, 8))
         return (stream << torch.arange(8, device=self._device)).sum(dim=2).to(torch.uint8)
 
+    def _encode_level(self, positions: torch.Tensor, level: Pattern, encoding: Encoding) -> torch.Tensor:
+        """Bits int64 [..., metadata_bits] of positions int64 [..., N]; fields of 64 bits use the sign bit as well."""
+        if encoding == "bitmap":
+            fields = (torch.ones_like(positions) << positions).sum(dim=-1, keepdim=True)
+        elif encoding == "index":
+            fields = positions
+        else:
+            slots = torch.arange(level.n, device=self._device)
+            fields = self._binomials(level)[slots, positions].sum(dim=-1, keepdim=True)
+        bits = torch.arange(codec.field_bits(level, encoding), device=self._device)
+        return ((fields[..., None] >> bits) & 1).flatten(-2)
+
     def _decode(self, metadata: torch.Tensor, groups: int, pattern: Pattern, encoding: Encoding) -> torch.Tensor:
         """Positions int64 [T, G, N] of metadata uint8 [T, B]; AccelSimError where it is no code word."""
-        field_bits = codec.field_bits(pattern, encoding)
-        count = groups * pattern.n if encoding == "index" else groups
+        width = pattern.metadata_bits(encoding)
         stream = (metadata[..., None].to(torch.int64) >> torch.arange(8, device=self._device)) & 1
-        bits = stream.flatten(1)[:, : count * field_bits].reshape(metadata.shape[0], count, field_bits)
-        fields = (bits << torch.arange(field_bits, device=self._device)).sum(dim=2)
-        if encoding == "index":
-            positions = fields.unflatten(1, (groups, pattern.n))
-            valid = (positions.diff(dim=2) > 0).all(dim=2) & (positions[..., -1] < pattern.m)
-        elif encoding == "bitmap":
-            valid = bits.sum(dim=2) == pattern.n
-            positions = torch.sort(1 - bits, dim=2, stable=True).indices[..., : pattern.n]
+        bits = stream.flatten(1)[:, : groups * width].reshape(metadata.shape[0], groups, width)
+        if isinstance(pattern, HierarchicalPattern):
+            outer, inner = pattern.outer, pattern.inner
+            outer_bits, inner_bits = bits.split(
+                [outer.metadata_bits(encoding), width - outer.metadata_bits(encoding)], 2
+            )
+            chosen, valid = self._decode_level(outer_bits, outer, encoding)
+            inner_bits = inner_bits.unflatten(2, (outer.n, inner.metadata_bits(encoding)))
+            within, all_valid = self._decode_level(inner_bits, inner, encoding)
+            valid = valid & all_valid.all(dim=2)
+            positions = (chosen[..., None] * inner.m + within).flatten(2)
         else:
-            positions, valid = self._unrank(fields, pattern)
+            positions, valid = self._decode_level(bits, pattern, encoding)
         codec.require_valid(_array(valid), pattern, encoding)
         return positions
 
-    def _unrank(self, ranks: torch.Tensor, pattern: Pattern) -> tuple[torch.Tensor, torch.Tensor]:
-        positions = torch.empty((*ranks.shape, pattern.n), dtype=torch.int64, device=self._device)
+    def _decode_level(
+        self, bits: torch.Tensor, level: Pattern, encoding: Encoding
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positions int64 [..., N] of bits int64 [..., metadata_bits], and bool [...]: are they a code word?"""
+        if encoding == "bitmap":
+            return _lowest(1 - bits, level.n), bits.sum(dim=-1) == level.n
+        field_bits = codec.field_bits(level, encoding)
+        weights = torch.arange(field_bits, device=self._device)
+        if encoding == "index":
+            positions = (bits.unflatten(-1, (level.n, field_bits)) << weights).sum(dim=-1)
+            return positions, (positions.diff(dim=-1) > 0).all(dim=-1) & (positions[..., -1] < level.m)
+        return self._unrank((bits << weights).sum(dim=-1), level)
+
+    def _unrank(self, ranks: torch.Tensor, level: Pattern) -> tuple[torch.Tensor, torch.Tensor]:
+        positions = torch.empty((*ranks.shape, level.n), dtype=torch.int64, device=self._device)
         left = ranks.clone()
-        for slot in reversed(range(pattern.n)):
-            column = self._binomials(pattern)[slot].contiguous()
+        for slot in reversed(range(level.n)):
+            column = self._binomials(level)[slot].contiguous()
             positions[..., slot] = torch.searchsorted(column, left, right=True) - 1
             left -= column[positions[..., slot]]
-        return positions, ranks < comb(pattern.m, pattern.n)
+        return positions, ranks < comb(level.m, level.n)
 
-    def _binomials(self, pattern: Pattern) -> torch.Tensor:
-        return self._tensor(codec.binomials(pattern).astype(np.int64))  # C(63, 32) < 2^63
+    def _binomials(self, level: Pattern) -> torch.Tensor:
+        return self._tensor(codec.binomials(level).astype(np.int64))  # C(63, 32) < 2^63
+
+
+def _highest(scores: torch.Tensor, n: int) -> torch.Tensor:
+    """Mask of the `n` highest along the last axis of scores int32 [..., M], ties to the lower position."""
+    m = scores.shape[-1]
+    # topk breaks ties anyhow, so make every key different: the lower position has the larger key
+    lower_first = torch.arange(m - 1, -1, -1, dtype=scores.dtype, device=scores.device)
+    best = torch.topk(scores * m + lower_first, n, dim=-1, sorted=False).indices
+    return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, True)
+
+
+def _highest_of_two_levels(scores: torch.Tensor, pattern: HierarchicalPattern) -> torch.Tensor:
+    """Mask [T, G, M1·M0] of scores int32 [T, G, M1·M0], padding −1, which counts nothing.
+
+    An inner group of only padding has the sum 0 and the highest positions, so ties keep it behind every real one.
+    """
+    inner = scores.unflatten(2, (pattern.outer.m, pattern.inner.m))
+    kept = _highest(inner, pattern.inner.n)
+    strength = (inner.clamp(min=0) * kept).sum(dim=3, dtype=torch.int32)  # at most 64 · 2^15, times 64 in a key
+    return (kept & _highest(strength, pattern.outer.n)[..., None]).flatten(2)
+
+
+def _lowest(preference: torch.Tensor, n: int) -> torch.Tensor:
+    """Positions int64 [..., N], ascending, of the `n` lowest along the last axis, equal ones by position."""
+    return torch.sort(preference, dim=-1, stable=True).indices[..., :n].sort(dim=-1).values
+
+
+def _lowest_of_two_levels(preference: torch.Tensor, pattern: HierarchicalPattern) -> torch.Tensor:
+    """Positions int64 [T, G, N1·N0], ascending, of preferences int8 [T, G, M1·M0]: as `numpy_backend.slots`."""
+    outer, inner = pattern.outer, pattern.inner
+    apart = preference.unflatten(2, (outer.m, inner.m))
+    least, most = apart.amin(dim=3), apart.amax(dim=3)
+    chosen = _lowest(torch.where(least == 0, least, most), outer.n)[..., None]
+    within = _lowest(apart, inner.n).gather(2, chosen.expand(-1, -1, -1, inner.n))
+    return (chosen * inner.m + within).flatten(2)
 
 
 def _int_mm_product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
