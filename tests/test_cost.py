@@ -383,7 +383,7 @@ def test_the_defaults_line_says_what_a_report_rests_on():
 def test_the_documented_tables_are_what_their_programs_print(capsys):
     text = (Path(__file__).parent.parent / "docs" / "cost.md").read_text(encoding="utf-8")
     pairs = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", text, flags=re.DOTALL)
-    assert len(pairs) == 2
+    assert len(pairs) == 4
     for program, printed in pairs:
         exec(compile(program, "docs/cost.md", "exec"), {})
         assert capsys.readouterr().out == printed
