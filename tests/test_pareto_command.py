@@ -10,6 +10,7 @@ from accel_sim import shipped
 from accel_sim.cli.pareto import pareto
 from accel_sim.errors import AccelSimError
 
+TRACE = shipped.folder("traces") / "smollm2-135m"
 APP = typer.Typer()
 APP.command()(pareto)
 
@@ -60,6 +61,41 @@ def test_perplexities_replace_the_quality_loss(tmp_path):
     assert found == [("perplexity", 7.21), ("perplexity", 10.32)]
 
 
+def test_the_scope_can_be_the_whole_model(tmp_path):
+    arguments = ("--arch", "8x16", "--workload", "smollm2-135m", "--tokens", "32", "--out", str(tmp_path))
+    run(*arguments)
+    (linear,) = points(tmp_path)
+    run(*arguments, "--scope", "model")
+    (model,) = points(tmp_path)
+    assert (linear["scope"], model["scope"]) == ("linear", "model")
+    assert model["dense_cycles"] > linear["dense_cycles"]
+    assert model["speedup"] < linear["speedup"]
+
+
+def test_a_policy_leaves_projections_dense_on_every_machine(tmp_path):
+    """Each machine prunes to its own pattern what the policy prunes by default; the dense one prunes nothing."""
+    arguments = ("--arch", "dense", "--arch", "2x4", "--arch", "8x16", "--trace", str(TRACE), "--out", str(tmp_path))
+    run(*arguments)
+    everywhere = points(tmp_path)
+    run(*arguments, "--policy", "dense-qkv")
+    with_policy = points(tmp_path)
+    assert [point["policy"] for point in with_policy] == [None, "dense-qkv.yaml", "dense-qkv.yaml"]
+    assert with_policy[0] == everywhere[0]
+    for before, after in zip(everywhere[1:], with_policy[1:], strict=True):
+        assert after["cycles"] > before["cycles"] and after["quality_loss"] < before["quality_loss"]
+
+
+def test_pruned_weights_that_nobody_captured_have_no_quality(tmp_path):
+    arguments = ("--arch", "dense", "--arch", "weights_2x4", "--gemm", "32x256x64", "--out", str(tmp_path / "out"))
+    with pytest.raises(AccelSimError, match=r"design weights_2x4 on .*: nothing is known of its quality_loss"):
+        run(*arguments)
+    assert not (tmp_path / "out").exists()
+    measured = tmp_path / "measured.json"
+    measured.write_text('{"dense": 7.21, "2:4": 11.0}')
+    run(*arguments, "--quality", str(measured))
+    assert [point["quality_loss"] for point in points(tmp_path / "out")] == [7.21, 11.0]
+
+
 def test_machines_of_one_name_are_refused(tmp_path):
     with pytest.raises(AccelSimError, match="several machines are named 8x16"):
         run("--arch", "8x16", "--arch", "8x16.yaml", "--gemm", "32x256x64", "--out", str(tmp_path))
@@ -67,7 +103,7 @@ def test_machines_of_one_name_are_refused(tmp_path):
 
 def test_a_trace_twice_is_refused(tmp_path):
     with pytest.raises(AccelSimError, match="several workloads are named"):
-        trace = ("--trace", str(shipped.folder("traces") / "smollm2-135m"))
+        trace = ("--trace", str(TRACE))
         run("--arch", "dense", *trace, *trace, "--out", str(tmp_path))
 
 

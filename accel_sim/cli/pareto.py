@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from accel_sim.cli.inputs import load_workload
 
 if TYPE_CHECKING:
     from accel_sim.arch import Arch
+    from accel_sim.simulation import Settings
     from accel_sim.study.points import Point
     from accel_sim.workload import Workload
 
@@ -26,6 +27,10 @@ def pareto(
     gemm: Annotated[list[str], typer.Option(help="TOKENSxFEATURESxOUTPUTS, such as 512x4096x4096; repeatable.")] = [],  # noqa: B006
     distribution: Annotated[str, typer.Option(help="Of the activations of --workload and --gemm.")] = "heavy_tailed",
     seed: Annotated[int, typer.Option(help="Of those activations.", min=0)] = 0,
+    scope: Annotated[
+        Literal["linear", "model"], typer.Option(help="Projections only, or the whole decoder.")
+    ] = "linear",
+    policy: Annotated[str | None, typer.Option(help="Which projections run pruned: a file or a shipped name.")] = None,
     quality: Annotated[Path | None, typer.Option(help="Measured perplexities, JSON or CSV: name → value.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures and their data.")] = Path("pareto"),
     set_: Annotated[list[str], typer.Option("--set", help="Override a key of every --arch; repeatable.")] = [],  # noqa: B006
@@ -33,9 +38,11 @@ def pareto(
     """Several machines on one or more workloads → the Pareto front of speed-up at equal area, area and quality."""
     from accel_sim.arch import load_arch
     from accel_sim.cli import report
+    from accel_sim.simulation import Settings
     from accel_sim.study.output import write_study
     from accel_sim.study.quality import read_perplexities, with_perplexities
     from accel_sim.study.run import over_all_workloads
+    from accel_sim.workload import load_policy
 
     perplexities = read_perplexities(quality) if quality else None
     machines = [load_arch(source, set_) for source in arch]
@@ -45,7 +52,9 @@ def pareto(
         workloads.append(loaded)
         if note:
             report.note(note)
-    points = _run(machines, workloads)
+    # Measured perplexities stand in for the simulator's own measure, which takes longer than all the rest.
+    settings = Settings(scope, load_policy(policy) if policy else None, quality=perplexities is None)
+    points = _run(machines, workloads, settings)
     if perplexities is not None:
         points = with_perplexities(points, perplexities)
     overall = over_all_workloads(points)
@@ -54,7 +63,7 @@ def pareto(
     report.print_written(written)
 
 
-def _run(machines: list[Arch], workloads: list[Workload]) -> list[Point]:
+def _run(machines: list[Arch], workloads: list[Workload], settings: Settings) -> list[Point]:
     """The points, with a progress bar on a terminal."""
     from rich.progress import Progress
 
@@ -64,7 +73,10 @@ def _run(machines: list[Arch], workloads: list[Workload]) -> list[Point]:
     with Progress(console=report.console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("", total=len(designs(machines)) * len(workloads))
         return run_study(
-            machines, workloads, lambda what: progress.update(bar, description=what, advance=1, refresh=True)
+            machines,
+            workloads,
+            lambda what: progress.update(bar, description=what, advance=1, refresh=True),
+            settings,
         )
 
 

@@ -48,11 +48,19 @@ def non_dominated(costs: ArrayLike) -> NDArray[np.bool_]:
 
 
 def front(points: Sequence[Point], objectives: Sequence[Objective] = TRADE_OFF) -> tuple[bool, ...]:
-    """For each of `points`, which must have done the same work, whether none of the others beats it."""
+    """For each of `points`, which must have done the same work, whether none of the others beats it.
+
+    Raises AccelSimError for a point whose quality is not known, where quality is an objective.
+    """
     costs = [[_cost(point, objective) for objective in objectives] for point in points]
     return tuple(non_dominated(np.reshape(costs, (len(points), len(objectives)))).tolist())
 
 
 def _cost(point: Point, objective: Objective) -> float:
     value = getattr(point, objective.quantity)
+    if value is None:
+        raise AccelSimError(
+            f"design {point.label} on {point.workload}: nothing is known of its {objective.quantity} (its weights are"
+            " pruned, and the workload does not hold them); capture with --weights, or give perplexities with --quality"
+        )
     return -value if objective.maximise else value

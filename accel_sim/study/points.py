@@ -12,6 +12,8 @@ from accel_sim.errors import AccelSimError
 if TYPE_CHECKING:
     from accel_sim.simulation import Result
 
+UNKNOWN = "unknown"
+"""The `quality_kind` of a point whose quality the simulator cannot tell."""
 ALL_WORKLOADS = "all"
 """Name of the work that consists of every workload of a study, one after the other."""
 
@@ -45,12 +47,16 @@ class Point:
     """Energy-delay product."""
     gops_per_mm2: float
     """Dense-equivalent operations per second and area."""
-    quality_loss: float
-    """Less is better; what it measures stands in `quality_kind`."""
+    quality_loss: float | None
+    """Less is better; what it measures stands in `quality_kind`. None where the simulator cannot tell it."""
     quality_kind: str
     quality_standard_error: float | None
     """Where `quality_loss` comes from a sample of token rows."""
     bottleneck: str
+    scope: str = "linear"
+    """`linear`: the linear projections. `model`: everything the decoder computes."""
+    policy: str | None = None
+    """The file that says which projection runs pruned; None: all of them do."""
 
     @property
     def break_even(self) -> float:
@@ -60,6 +66,7 @@ class Point:
 
 def point_from_result(result: Result, several_patterns: bool = False) -> Point:
     """The point of one result; `several_patterns` puts the pattern into the label, for a flexible machine."""
+    quality = result.quality_loss
     return Point(
         label=f"{result.arch} {result.pattern}" if several_patterns else result.arch,
         arch=result.arch,
@@ -78,10 +85,12 @@ def point_from_result(result: Result, several_patterns: bool = False) -> Point:
         dense_energy_pj=result.dense_energy_pj,
         edp_joule_seconds=result.edp,
         gops_per_mm2=result.performance_per_mm2,
-        quality_loss=result.quality_loss.value,
-        quality_kind=result.quality_loss.kind,
-        quality_standard_error=result.quality_loss.standard_error,
+        quality_loss=quality.value if quality else None,
+        quality_kind=quality.kind if quality else UNKNOWN,
+        quality_standard_error=quality.standard_error if quality else None,
         bottleneck=result.bottleneck,
+        scope=result.scope,
+        policy=result.policy,
     )
 
 
@@ -123,7 +132,7 @@ def combine(points: Sequence[Point]) -> Point:
         dense_energy_pj=total("dense_energy_pj"),
         edp_joule_seconds=total("energy_pj") * 1e-12 * total("time_s"),
         gops_per_mm2=mean_over_time("gops_per_mm2"),
-        quality_loss=total("quality_loss") / len(points),
+        quality_loss=None if first.quality_loss is None else total("quality_loss") / len(points),
         quality_standard_error=None if None in errors else math.hypot(*errors) / len(points),
         bottleneck=max(points, key=lambda point: point.time_s).bottleneck,
     )
