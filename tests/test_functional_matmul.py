@@ -84,6 +84,13 @@ def test_refused(w, bias, message):
         sparse_matmul(np.zeros((1, 4), dtype=np.int8), w, "2:4", bias=bias)
 
 
+@pytest.mark.parametrize("name", ["numpy", *OTHER_BACKENDS])
+def test_axes_of_length_one_may_have_any_stride(name):
+    x, w = codes((16,), "any", 1)[None], codes((16,), "any", 2)[:, None]  # NumPy gives the new axes the stride 0
+    expected = (np.where(select(x, "2:4"), x, 0).astype(np.int32) @ w).item()
+    assert [sparse_matmul(x, w, "2:4", backend=require_backend(name)).item() for _ in range(5)] == [expected] * 5
+
+
 def test_read_only_and_strided_inputs():
     x, w = codes((6, 40), "any", 5)[::2, ::2], codes((9, 20), "any", 6).T
     x.flags.writeable = w.flags.writeable = False

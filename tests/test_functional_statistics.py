@@ -2,15 +2,53 @@
 
 import numpy as np
 import pytest
-from functional_inputs import all_codes, all_patterns, codes, factors_for, seeds
+from functional_inputs import STYLES, all_codes, all_patterns, codes, factors_for, seeds
 from hypothesis import given
 
 from accel_sim import AccelSimError
-from accel_sim.functional import kernels, output_loss, pruning_statistics, select
+from accel_sim.functional import kernels, output_loss, pruning_statistics, select, statistics, zero_statistics
 
 
 def scales_for(tokens: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(0.001, 2, tokens).astype(np.float32)
+
+
+def integer_sums(x: np.ndarray, text: str, mask: np.ndarray) -> None:
+    """Hold the statistics at scales of 1, where float64 is exact, to what the reference's mask leaves."""
+    squares = x.astype(np.int64) ** 2
+    expected = (squares[~mask].sum(), squares.sum(), np.count_nonzero(x[mask]), np.count_nonzero(x == 0), x.size)
+    got = pruning_statistics(x, np.ones(x.shape[0], dtype=np.float32), text)
+    assert (got.squared_error, got.squared_norm, got.kept_nonzeros, got.zeros, got.elements) == expected
+    zeros = zero_statistics(x, text)
+    assert (zeros.kept_nonzeros, zeros.zeros, zeros.elements) == expected[2:]
+
+
+@given(all_codes, all_patterns())
+def test_integer_sums_equal_the_reference(x, text):
+    integer_sums(x, text, select(x, text))
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize(
+    "text", ["1:1", "2:4", "3:4", "5:9", "8:16", "6:24", "16:32", "32:64", "1:2 of 4:8", "2:3 of 3:5"]
+)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7000), (300, 64), (1500, 5), (70, 331)])
+def test_more_groups_than_lanes_and_ragged_ends(style, text, shape):
+    x = codes(shape, style, 3)
+    integer_sums(x, text, select(x, text, backend="numba"))
+
+
+def test_no_tokens():
+    x = np.zeros((0, 9), dtype=np.int8)
+    for text in ("2:4", "5:9", "4:4", "1:2 of 2:4"):
+        integer_sums(x, text, np.zeros((0, 9), dtype=bool))
+
+
+def test_largest_squares_of_a_token_fit():
+    x = codes((1, 64 * 1500), "largest", 0)
+    got = pruning_statistics(x, np.ones(1, dtype=np.float32), "32:64")
+    assert got.squared_norm == 96_000 * 127**2
+    assert got.squared_error == 48_000 * 127**2
 
 
 @given(all_codes, all_patterns(), seeds)
@@ -39,13 +77,39 @@ def test_output_loss_is_that_of_the_products(x, text, seed):
 
 
 def test_threads_do_not_change_a_bit(monkeypatch):
+    monkeypatch.setattr(statistics, "_BYTES_TO_COUNT", 1)
+    monkeypatch.setattr(statistics, "_BYTES_TO_PRUNE", 1)
     x, w = codes((37, 200), "any", 0), codes((200, 30), "any", 1)
     scales, weight_scales = scales_for(37, 0), scales_for(30, 1)
     results = []
     for threads in (1, 2, 5):
         monkeypatch.setattr(kernels.config, "NUMBA_NUM_THREADS", threads)
-        results.append((pruning_statistics(x, scales, "8:16"), output_loss(x, scales, w, weight_scales, "8:16")))
+        sums = [pruning_statistics(x, scales, text) for text in ("8:16", "1:2 of 4:8")]
+        loss = output_loss(x, scales, w, weight_scales, "8:16")
+        results.append((*sums, loss, zero_statistics(x, "8:16")))
     assert results[0] == results[1] == results[2]
+
+
+def test_shared_rows_come_back_in_order(monkeypatch):
+    monkeypatch.setattr(kernels.config, "NUMBA_NUM_THREADS", 3)
+    parts = [(part.start, part.stop) for part in kernels.over_rows(lambda part: part, 10)]
+    assert parts == [(0, 3), (3, 6), (6, 10)]
+    assert kernels.over_rows(lambda part: part, 10, least=6) == [slice(0, 10)]
+    assert kernels.over_rows(lambda part: part, 0) == [slice(0, 0)]
+
+
+def test_a_mistake_in_one_thread_is_raised(monkeypatch):
+    monkeypatch.setattr(kernels.config, "NUMBA_NUM_THREADS", 2)
+    done = []
+
+    def fails_late(part):
+        if part.start:
+            raise ValueError("the second half")
+        done.append(part)
+
+    with pytest.raises(ValueError, match="the second half"):
+        kernels.over_rows(fails_late, 2)
+    assert done == [slice(0, 1)]
 
 
 def test_nothing_is_lost_when_all_is_kept():
@@ -57,6 +121,11 @@ def test_nothing_is_lost_when_all_is_kept():
 def test_all_zero_site():
     got = pruning_statistics(np.zeros((2, 8), dtype=np.int8), np.ones(2, dtype=np.float32), "2:4")
     assert (got.loss, got.kept_nonzeros, got.zeros) == (0.0, 0, 16)
+
+
+def test_zeros_of_a_code_that_is_refused():
+    with pytest.raises(AccelSimError, match=r"token 0, feature 2.* is -128"):
+        zero_statistics(np.array([[0, 0, -128, 0]], dtype=np.int8), "2:4")
 
 
 def test_refused():

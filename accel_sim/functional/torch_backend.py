@@ -105,7 +105,13 @@ class TorchBackend:
         return _array(product if bias is None else product + self._tensor(bias))
 
     def _tensor(self, array: NDArray) -> torch.Tensor:
-        return torch.tensor(np.asarray(array), device=self._device)
+        """A copy of the array whose strides are those of its shape.
+
+        NumPy may give an axis of length 1 the stride 0, PyTorch keeps it, and torch._int_mm then returns what lay in
+        memory (2.13, CPU).
+        """
+        flat = torch.tensor(np.asarray(array).ravel(), device=self._device)
+        return flat.view(np.shape(array))
 
     def _encode(self, positions: torch.Tensor, pattern: Pattern, encoding: Encoding) -> torch.Tensor:
         """Metadata uint8 [T, B] of positions int64 [T, G, N]."""
