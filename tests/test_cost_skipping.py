@@ -274,3 +274,12 @@ def test_trees_over_more_than_the_table_holds_are_marked_as_extrapolated():
     assert rows["512:1 multiplexer tree, 8 bits: area"] == "extrapolated"
     rows = {row.quantity: row.status for row in cost.sources(elastic())}
     assert rows["16:1 multiplexer tree, 8 bits: area"] == "computed"
+
+
+@pytest.mark.parametrize("option", NOT_FREE)
+def test_zero_gating_works_on_every_machine(option):
+    plain = NOT_FREE[option][1].model_copy(update={"zero_gating": "none"})
+    gated = plain.model_copy(update={"zero_gating": "operand"})
+    spent = [cost.energy(arch, arch.pattern(), WORK, 5e8).components_pj["multiply"] for arch in (plain, gated)]
+    assert spent[0] - spent[1] == pytest.approx(WORK.zero_multiplies * 0.215 * cost.unit("mul8").energy_pj)
+    assert components(gated)["zero_gating"] > 0 == components(plain)["zero_gating"]

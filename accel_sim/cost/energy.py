@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from accel_sim.arch import derived
 from accel_sim.arch.schema import Arch
-from accel_sim.cost import circuits, gathering, hierarchy, operands, parts, skipping, sram, wires
+from accel_sim.cost import circuits, gathering, hierarchy, operands, parts, skipping, sram
 from accel_sim.cost.datapath import tree_register_bits, weight_copies
 from accel_sim.cost.network import network, networks
 from accel_sim.cost.scaling import Scale
 from accel_sim.cost.tables import constant, constants, dram
 from accel_sim.cost.units import dot_product_flip_flops, flip_flop, register_data_energy_pj, unit
+from accel_sim.cost.wires import Wires, wires
 from accel_sim.pattern import Pattern
 
 if TYPE_CHECKING:  # counts only: no need to load the timing engines
@@ -57,15 +58,19 @@ class _PerEvent:
     """Selecting a value and its position there, over the columns that share them."""
     column_sum: float
     clock_cycle: float
-    loaded_bit: float
+    activation_byte_loaded: float
+    """Into the registers it passes, as the next."""
+    weight_byte_loaded: float
     requantised: float
     sram: dict[str, tuple[float, float]]
     """(read, write) per byte by buffer."""
     buffered_feature: float
-    gathered_burst: float
+    gathered_byte: float
+    """An address for every burst read from DRAM, at most."""
     joined_feature: float
     crossed_byte: float
     vector_operation: float
+    wires: Wires
     dram_byte: float
     leakage_per_s: float
 
@@ -79,7 +84,11 @@ def energy(arch: Arch, pattern: Pattern | None, activity: Activity, clock_hz: fl
     pruned = "weight" if operands.prunes_weights(arch) else "activation"
     metadata = _accesses(each, pruned, done.metadata_sram_read_bytes, done.metadata_sram_write_bytes)
     column_sums = done.accumulator_sram_write_bytes / sram.ACCUMULATOR_BYTES
-    crossing = wires.energy_pj(arch, pattern, done)
+    crossing = each.wires.energy_pj(done)
+    loads = (
+        done.activation_sram_read_bytes * each.activation_byte_loaded
+        + done.weight_sram_read_bytes * each.weight_byte_loaded
+    )
     low, high = _wire_band()
     return Energy(
         {
@@ -89,7 +98,7 @@ def energy(arch: Arch, pattern: Pattern | None, activity: Activity, clock_hz: fl
             "metadata": done.decoded_groups * each.decoded_group,
             "zero_skipping": done.decoded_groups * each.skipped_group + done.multiplies * each.skipped_slot,
             "column_sums": column_sums * each.column_sum,
-            "registers_and_clock": done.cycles * each.clock_cycle + _register_loads(arch, done) * each.loaded_bit,
+            "registers_and_clock": done.cycles * each.clock_cycle + loads,
             "requantise": done.requantised * each.requantised,
             "wires": crossing,
             "sram_activation": activation - (metadata if pruned == "activation" else 0),
@@ -103,7 +112,9 @@ def energy(arch: Arch, pattern: Pattern | None, activity: Activity, clock_hz: fl
                 each, "shared_buffer", done.shared_buffer_read_bytes, done.shared_buffer_write_bytes
             ),
             "row_scale_buffer": done.selected_groups * (pattern.m if pattern else 0) * each.buffered_feature,
-            "gathering": _gathering(arch, done, each),
+            "gathering": done.dram_read_bytes * each.gathered_byte
+            + done.activation_sram_write_bytes * each.joined_feature
+            + done.activation_sram_read_bytes * each.crossed_byte,
             "vector_unit": done.vector_operations * each.vector_operation,
             "dram": (done.dram_read_bytes + done.dram_write_bytes) * each.dram_byte,
             "leakage": done.cycles / clock_hz * each.leakage_per_s,
@@ -112,8 +123,8 @@ def energy(arch: Arch, pattern: Pattern | None, activity: Activity, clock_hz: fl
     )
 
 
-def _register_loads(arch: Arch, done: Activity) -> float:
-    """Bits that operand registers take up: once at the row's or column's edge, or in every element on the way.
+def _register_loads(arch: Arch) -> tuple[float, float]:
+    """Registers that an activation and a weight pass: one at the row's or column's edge, or one in every element.
 
     Weights that stay come down their column through the elements above theirs (systolic: half of the rows, on average),
     and once more where they wait for the fold before. Where zeros are skipped, a row's values pass from those that wait
@@ -127,19 +138,12 @@ def _register_loads(arch: Arch, done: Activity) -> float:
     if operands.skips_zeros(arch):
         copies = constant("window_buffer_copies")
         activations, weights = activations + copies, weights * copies
-    return BITS * (done.activation_sram_read_bytes * activations + done.weight_sram_read_bytes * weights)
+    return activations, weights
 
 
 def _accesses(each: _PerEvent, buffer: str, read_bytes: int, written_bytes: int) -> float:
     read, write = each.sram[buffer]
     return read_bytes * read + written_bytes * write
-
-
-def _gathering(arch: Arch, done: Activity, each: _PerEvent) -> float:
-    """An address for every burst read, at most; a join for every feature loaded; the crossbar for every byte read."""
-    bursts = done.dram_read_bytes / arch.dram.burst_bytes
-    joined = done.activation_sram_write_bytes * each.joined_feature
-    return bursts * each.gathered_burst + joined + done.activation_sram_read_bytes * each.crossed_byte
 
 
 @cache
@@ -158,6 +162,7 @@ def _per_event(arch: Arch, pattern: Pattern | None) -> _PerEvent:
     requantised = circuits.requantiser().energy_pj + unit("add32").energy_pj
     logic_leakage = scale.energy * sum(part.leakage_nw for part in parts.parts(arch))
     row = _row_pj(arch, pattern)
+    activation_registers, weight_registers = _register_loads(arch)
     crossbar = gathering.crossbar(arch)
     generator = gathering.address_generator().energy_pj if gathering.gathers(arch) else 0.0
     return _PerEvent(
@@ -171,17 +176,19 @@ def _per_event(arch: Arch, pattern: Pattern | None) -> _PerEvent:
         skipped_slot=scale.energy * row["slot"],
         column_sum=scale.energy * _column_sum_pj(arch),
         clock_cycle=scale.energy * register.energy_pj * parts.register_bits(arch) * arch.cores.count,
-        loaded_bit=scale.energy * register_data_energy_pj(),
+        activation_byte_loaded=BITS * scale.energy * register_data_energy_pj() * activation_registers,
+        weight_byte_loaded=BITS * scale.energy * register_data_energy_pj() * weight_registers,
         requantised=scale.energy * requantised,
         sram=_sram_pj_per_byte(arch, pattern),
         buffered_feature=_buffered_feature_pj(arch),
-        gathered_burst=scale.energy * generator * gathering.address_generators(arch),
+        gathered_byte=scale.energy * generator * gathering.address_generators(arch) / arch.dram.burst_bytes,
         joined_feature=scale.energy * gathering.joining().energy_pj * gathering.masks(arch),
         crossed_byte=0.0 if crossbar is None else scale.energy * crossbar.unit.energy_pj,
         # A published figure on the anchored scale: over the anchor it stands beside the netlists' own.
         vector_operation=scale.energy
         * (constant("vector_add") + constant("vector_multiply"))
         / constant("anchor_factor"),
+        wires=wires(arch, pattern),
         dram_byte=BITS * dram(arch.dram.kind).value,
         leakage_per_s=PJ_PER_NWS * (logic_leakage * arch.cores.count + _sram_leakage_nw(arch)),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from accel_sim.arch import derived
@@ -20,55 +22,81 @@ BITS = 8
 """Bits in a byte."""
 
 
-def energy_pj(arch: Arch, pattern: Pattern | None, done: Activity) -> float:
-    """Operands, select lines and sums cross the array's block; a transfer crosses its buffer; what several cores share
-    crosses all of them."""
-    if not arch.technology.wires:
-        return 0.0
-    scale = Scale.of(arch.technology).wire / 1000
+@dataclass(frozen=True)
+class Wires:
+    """Energy per event, in pJ at the machine's node.
+
+    Operands, select lines and sums cross the array's block; a transfer crosses its buffer; what several cores fetch or
+    store crosses all of them, where one transfer reaches every core that takes it.
+    """
+
+    operand_byte: float
+    """Over the side of the block."""
+    sum: float
+    """A finished sum of an output-stationary array, likewise."""
+    column_sum_byte: float
+    """A column's sum: down all rows of a chain; over a tree its parts go log2(rows) / 2 times that way."""
+    group: float
+    """The select lines of a group."""
+    activation_byte: float
+    """Over the side of the buffer, as the next four."""
+    weight_byte: float
+    output_byte: float
+    accumulator_byte: float
+    shared_byte: float
+    cores_byte: float
+    """Over the side of all cores together."""
+    through_shared_buffer: bool
+
+    def energy_pj(self, done: Activity) -> float:
+        # Metadata end at the decoder at the edge; what crosses the block are their select lines.
+        operand_bytes = done.activation_sram_read_bytes + done.weight_sram_read_bytes - done.metadata_sram_read_bytes
+        fetched = done.shared_buffer_read_bytes if self.through_shared_buffer else done.dram_read_bytes
+        return (
+            operand_bytes * self.operand_byte
+            + done.requantised * self.sum
+            + done.accumulator_sram_write_bytes * self.column_sum_byte
+            + done.decoded_groups * self.group
+            + (done.activation_sram_read_bytes + done.activation_sram_write_bytes) * self.activation_byte
+            + (done.weight_sram_read_bytes + done.weight_sram_write_bytes) * self.weight_byte
+            + (done.output_sram_read_bytes + done.output_sram_write_bytes) * self.output_byte
+            + (done.accumulator_sram_read_bytes + done.accumulator_sram_write_bytes) * self.accumulator_byte
+            + (done.shared_buffer_read_bytes + done.shared_buffer_write_bytes) * self.shared_byte
+            + (fetched + done.dram_write_bytes) * self.cores_byte
+        )
+
+
+@cache
+def wires(arch: Arch, pattern: Pattern | None) -> Wires:
+    """What `arch` spends running `pattern`; nothing where wires are switched off."""
+    scale = Scale.of(arch.technology).wire / 1000 if arch.technology.wires else 0.0
     bit_mm = scale * constant("wire_energy_per_random_bit")
     transition_mm = scale * constant("wire_energy_per_transition")
-    side = _side_mm(area(arch).block_um2)
-    bits = _crossing_bits(arch, done) * side + _between_memories_bit_mm(arch, done)
+
+    def over(area_um2: float, bits: float = BITS) -> float:
+        return bits * bit_mm * _side_mm(area_um2)
+
+    built, buffers, shared = area(arch), sram.memories(arch), sram.shared_buffer(arch)
+    stationary = operands.is_stationary(arch)
+    down = max(1.0, operands.column_tree_levels(arch) / 2)
     random_bits, transitions = _line_activity(arch, pattern)
-    lines = random_bits * bit_mm + transitions * transition_mm
-    return bits * bit_mm + done.decoded_groups * lines * side
+    return Wires(
+        operand_byte=over(built.block_um2),
+        sum=0.0 if stationary else over(built.block_um2, operands.ACCUMULATOR_BITS),
+        column_sum_byte=down * over(built.block_um2) if stationary else 0.0,
+        group=(random_bits * bit_mm + transitions * transition_mm) * _side_mm(built.block_um2),
+        activation_byte=over(buffers.activation.area_um2),
+        weight_byte=over(buffers.weight.area_um2),
+        output_byte=over(buffers.output.area_um2),
+        accumulator_byte=0.0 if buffers.accumulator is None else over(buffers.accumulator.area_um2),
+        shared_byte=0.0 if shared is None else over(shared.area_um2),
+        cores_byte=over(built.cores_um2) if arch.cores.count > 1 else 0.0,
+        through_shared_buffer=shared is not None,
+    )
 
 
 def _side_mm(area_um2: float) -> float:
     return area_um2**0.5 / 1000
-
-
-def _crossing_bits(arch: Arch, done: Activity) -> float:
-    """Bits over the side of the block. Metadata end at the decoder at the edge; what crosses are their select lines.
-
-    A column's sum goes down all rows of a chain; over a tree its parts go log2(rows) / 2 times that way.
-    """
-    operand_bytes = done.activation_sram_read_bytes + done.weight_sram_read_bytes - done.metadata_sram_read_bytes
-    if not operands.is_stationary(arch):
-        return BITS * operand_bytes + operands.ACCUMULATOR_BITS * done.requantised
-    down = max(1.0, operands.column_tree_levels(arch) / 2)
-    return BITS * (operand_bytes + done.accumulator_sram_write_bytes * down)
-
-
-def _between_memories_bit_mm(arch: Arch, done: Activity) -> float:
-    """Bits × mm of transfers: over the side of the buffer they go to or come from; with several cores also over the
-    side of all cores together, where one transfer reaches every core that takes it."""
-    buffers, shared = sram.memories(arch), sram.shared_buffer(arch)
-    byte_mm = (
-        (done.activation_sram_read_bytes + done.activation_sram_write_bytes) * _side_mm(buffers.activation.area_um2)
-        + (done.weight_sram_read_bytes + done.weight_sram_write_bytes) * _side_mm(buffers.weight.area_um2)
-        + (done.output_sram_read_bytes + done.output_sram_write_bytes) * _side_mm(buffers.output.area_um2)
-    )
-    if buffers.accumulator is not None:
-        moved = done.accumulator_sram_read_bytes + done.accumulator_sram_write_bytes
-        byte_mm += moved * _side_mm(buffers.accumulator.area_um2)
-    if shared is not None:
-        byte_mm += (done.shared_buffer_read_bytes + done.shared_buffer_write_bytes) * _side_mm(shared.area_um2)
-    if arch.cores.count > 1:
-        fetched = done.dram_read_bytes if shared is None else done.shared_buffer_read_bytes
-        byte_mm += (fetched + done.dram_write_bytes) * _side_mm(area(arch).cores_um2)
-    return BITS * byte_mm
 
 
 def _line_activity(arch: Arch, pattern: Pattern | None) -> tuple[float, float]:
