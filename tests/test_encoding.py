@@ -1,6 +1,6 @@
 """The metadata codecs: every mask there and back, the packing to the bit, and what is no code word."""
 
-from itertools import combinations
+from itertools import combinations, product
 from math import comb
 
 import numpy as np
@@ -8,7 +8,7 @@ import pytest
 
 from accel_sim.encoding import decode, encode, row_bytes
 from accel_sim.errors import AccelSimError
-from accel_sim.pattern import ENCODINGS, Pattern
+from accel_sim.pattern import ENCODINGS, Pattern, parse_pattern
 
 
 def all_positions(pattern: Pattern) -> np.ndarray:
@@ -97,3 +97,42 @@ def test_no_code_word(encoding, metadata):
 def test_unknown_encoding():
     with pytest.raises(AccelSimError, match="expected one of bitmap"):
         encode(np.array([[[0, 1]]]), Pattern("2:4"), "huffman")
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("text", ["1:2 of 2:4", "2:4 of 1:2", "2:3 of 3:5", "1:1 of 2:4", "2:2 of 4:4", "3:3 of 1:1"])
+def test_every_mask_of_two_levels_round_trips(text, encoding):
+    pattern = parse_pattern(text)
+    within = list(combinations(range(pattern.inner.m), pattern.inner.n))
+    groups = [
+        [group * pattern.inner.m + p for group, kept in zip(chosen, inner, strict=True) for p in kept]
+        for chosen in combinations(range(pattern.outer.m), pattern.outer.n)
+        for inner in product(within, repeat=pattern.outer.n)
+    ]
+    positions = np.array(groups)[None]
+    packed = encode(positions, pattern, encoding)
+    assert packed.shape == (1, row_bytes(len(groups), pattern, encoding))
+    np.testing.assert_array_equal(decode(packed, len(groups), pattern, encoding), positions)
+
+
+def test_the_outer_field_comes_before_the_inner_ones():
+    positions = np.array([[[4, 7, 8, 9]]])  # 2:4 of 2:4: inner groups 1 and 2, in them 0, 3 and 0, 1
+    pattern = parse_pattern("2:4 of 2:4")
+    assert encode(positions, pattern, "bitmap").tolist() == [[0b1001_0110, 0b0011]]
+    assert encode(positions, pattern, "index").tolist() == [[0b11_00_10_01, 0b01_00]]
+    # C(1, 1) + C(2, 2) = 2, C(0, 1) + C(3, 2) = 3, C(0, 1) + C(1, 2) = 0, in three bits each
+    assert encode(positions, pattern, "enumerative").tolist() == [[0b011_010, 0]]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "metadata"),
+    [
+        ("bitmap", [0b0011_0111, 0b0011]),  # three inner groups
+        ("bitmap", [0b0011_0011, 0b0001]),  # one feature in the second one
+        ("index", [0b01_00_01_01, 0b01_00]),  # the same inner group twice
+        ("enumerative", [0b000_110, 0]),  # ranks of 2:4 end at 5
+    ],
+)
+def test_no_code_word_at_either_level(encoding, metadata):
+    with pytest.raises(AccelSimError, match="token 0, group 0 is no code word of 2:4 of 2:4"):
+        decode(np.array([metadata], dtype=np.uint8), 1, parse_pattern("2:4 of 2:4"), encoding)

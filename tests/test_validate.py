@@ -12,6 +12,7 @@ from accel_sim.cli.validate import validate
 from accel_sim.functional import backends
 from accel_sim.functional.numpy_backend import NumpyBackend
 from accel_sim.functional.validation import Divergence, validate_trace
+from accel_sim.pattern import parse_pattern
 from accel_sim.trace import Projection, Site, Trace
 from accel_sim.trace.synthetic_trace import write_synthetic_trace
 
@@ -146,6 +147,23 @@ def test_command(trace):
         assert name in result.output
 
 
+def test_command_with_two_levels(trace):
+    result = run("--trace", str(trace.path), "--pattern", "1:2 of 4:8", "--pattern", "2:4")
+    assert result.exit_code == 0, result.output
+    assert "patterns     1:2 of 4:8, 2:4" in result.output and "EQUAL" in result.output
+
+
+def test_the_wrong_inner_group_is_found(trace):
+    class WeakestWins(NumpyBackend):
+        def select(self, x, pattern, factors):
+            kept = super().select(x, pattern.inner, factors)
+            return kept & ~super().select(x, pattern, factors)
+
+    pattern = parse_pattern("1:2 of 4:8")
+    with pytest.raises(Divergence, match=r"layer0\.input at 1:2 of 4:8: mask with factors"):
+        validate_trace(trace, [pattern], {"broken": WeakestWins()})
+
+
 def test_command_with_a_broken_backend(trace, monkeypatch):
     monkeypatch.setitem(backends._BACKENDS, "numba", OneWrongSum)
     backends.backend.cache_clear()
@@ -177,6 +195,8 @@ def test_command_without_torch(trace, monkeypatch):
         (["--layers", "0-999999999"], "no layer 1; there are 0,3"),
         (["--layers", "x"], "expected indices and ranges"),
         (["--pattern", "9:4"], "1 <= N <= M"),
+        (["--pattern", "1:2 of 9:4"], "1 <= N <= M"),
+        (["--pattern", "1:2 of 4:8 of 2:4"], "expected N1:M1 of N0:M0"),
     ],
 )
 def test_command_refuses(trace, arguments, message):

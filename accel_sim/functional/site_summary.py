@@ -18,7 +18,7 @@ QUANTILES = (0.25, 0.5, 0.75, 0.9, 0.99)
 
 @dataclass(frozen=True)
 class SiteSummary:
-    """One site, or several of one kind taken together, under one N:M pattern."""
+    """One site, or several of one kind taken together, under one pattern, of one level or two."""
 
     name: str
     sites: int
@@ -35,7 +35,7 @@ class SiteSummary:
     """How many groups of M features have 0, 1, … M non-zeros; padding of a last group counts as zeros."""
     mean_group_nonzeros: float
     whole_groups: float
-    """Share of groups that the pattern leaves whole: at most N non-zeros."""
+    """Share of groups that the pattern leaves whole: it drops nothing but zeros there."""
     kept_overlap: float | None
     """Jaccard index of the kept sets of neighbouring tokens, mean over all pairs; None without a pair."""
 
@@ -46,15 +46,18 @@ def summarize(trace: Trace, name: str, sites: Sequence[Site], pattern: Pattern) 
     Raises AccelSimError when none of them has a token, and for codes that the datapath does not take.
     """
     statistics = []
-    overlap, pairs = 0.0, 0
+    overlap, pairs, whole = 0.0, 0, 0
     for site in sites:
         if not site.tokens:
             continue
         codes, sequences = trace.codes(site.name), trace.sequences(site.name)
         statistics.append(site_statistics(codes, (pattern.m,)))
+        mask = select(codes, pattern, backend="numba")
+        dropped = np.logical_or.reduceat((codes != 0) & ~mask, np.arange(0, site.features, pattern.m), axis=1)
+        whole += int(np.count_nonzero(~dropped))
         neighbours = int(np.count_nonzero(sequences[1:] == sequences[:-1]))
         if neighbours:
-            overlap += neighbours * kept_overlap(select(codes, pattern, backend="numba"), sequences)
+            overlap += neighbours * kept_overlap(mask, sequences)
             pairs += neighbours
     if not statistics:
         raise AccelSimError(f"{trace.path}: {name}: no token to describe")
@@ -69,6 +72,6 @@ def summarize(trace: Trace, name: str, sites: Sequence[Site], pattern: Pattern) 
         magnitude_quantiles={q: together.magnitude_quantile(q) for q in QUANTILES},
         group_nonzeros=tuple(counts.tolist()),
         mean_group_nonzeros=float(counts @ np.arange(pattern.m + 1) / counts.sum()),
-        whole_groups=together.groups_within(pattern.n, pattern.m),
+        whole_groups=whole / int(counts.sum()),
         kept_overlap=overlap / pairs if pairs else None,
     )
