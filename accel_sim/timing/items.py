@@ -64,54 +64,78 @@ def item_count(product: Product, arch: Arch, tiling: Tiling) -> int:
     return -(-held // tiling.block_panels) * streamed * tiling.chunks
 
 
+@dataclass(frozen=True)
+class _Operand:
+    """One operand's part in every item, [cores, items] each."""
+
+    units: Integers
+    panels: Integers
+    elements: Integers
+    dram_bytes: Integers
+    again: npt.NDArray[np.bool_]
+
+
 def cut(product: Product, arch: Arch, pattern: Pattern | None, tiling: Tiling) -> Items:
     """The items of one product under a tiling: for every block, for every streaming panel, for every chunk."""
-    token_starts, token_panels = _shares(product.tokens, tiling.panel_tokens, arch, "tokens")
+    first_panels, token_panels = _shares(product.tokens, tiling.panel_tokens, arch, "tokens")
     _, output_panels = _shares(product.outputs, arch.array.cols, arch, "outputs")
     features = _features(product, arch, pattern, tiling)
     by_weights = tiling.held == "weights"
-    held, streaming = (output_panels, token_panels) if by_weights else (token_panels, output_panels)
-    blocks = np.add.reduceat(held, np.arange(0, held.shape[1], tiling.block_panels), axis=1)
-    block_panels = np.add.reduceat(held > 0, np.arange(0, held.shape[1], tiling.block_panels), axis=1, dtype=np.int64)
+    held_panels, streaming = (output_panels, token_panels) if by_weights else (token_panels, output_panels)
+    starts = np.arange(0, held_panels.shape[1], tiling.block_panels)
+    blocks = np.add.reduceat(held_panels, starts, axis=1)
+    panels_of_block = np.add.reduceat((held_panels > 0).astype(np.int64), starts, axis=1)
     b, p, c = np.indices((blocks.shape[1], streaming.shape[1], len(features))).reshape(3, -1)
-    order = _Order(tiling, b, p, c, len(features))
-
+    order = _Order(tiling, b, p, c)
     held_bytes, streamed_bytes = _bytes(product, arch, pattern, tiling, blocks, streaming, features)
-    held_elements = order.held(blocks[:, :, None] * features)
-    streamed_elements = order.streamed(streaming[:, :, None] * features)
-    held_bytes, streamed_bytes = order.held(held_bytes), order.streamed(streamed_bytes)
-    if arch.cores.count > 1:
-        common = streamed_bytes if (arch.cores.split == "tokens") != by_weights else held_bytes
-        common[1:] = 0
-    if product.activations_on_chip:
-        (streamed_bytes if by_weights else held_bytes)[:] = 0
-    resident = tiling.streaming == "resident" if by_weights else tiling.replacement == "never"
-    if product.gathers_features and resident:  # the scan for what is needed has brought them
-        for loaded in (streamed_bytes, streamed_elements) if by_weights else (held_bytes, held_elements):
-            loaded[:] = 0
-    first_panel = token_starts[:, None] + (p if by_weights else b * tiling.block_panels)
-    held_panels, streamed_panels = block_panels[:, b], (streaming[:, p] > 0).astype(np.int64)
-    held_units, streamed_units = blocks[:, b], streaming[:, p]
-    streamed_again, held_again = b > 0, (p > 0) & (tiling.replacement == "chunks")
+    held = _Operand(
+        units=blocks[:, b],
+        panels=panels_of_block[:, b],
+        elements=order.held(blocks[:, :, None] * features),
+        dram_bytes=order.held(held_bytes),
+        again=(p > 0) & (tiling.replacement == "chunks"),
+    )
+    streamed = _Operand(
+        units=streaming[:, p],
+        panels=(streaming[:, p] > 0).astype(np.int64),
+        elements=order.streamed(streaming[:, :, None] * features),
+        dram_bytes=order.streamed(streamed_bytes),
+        again=b > 0,
+    )
+    activations, weights = (streamed, held) if by_weights else (held, streamed)
+    _leave_out(activations, weights, product, arch, tiling)
     starts_block = (p == 0) & (c == 0)
     return Items(
-        tokens=streamed_units if by_weights else held_units,
-        outputs=held_units if by_weights else streamed_units,
-        features=np.broadcast_to(features[c], held_units.shape),
-        activation_panels=streamed_panels if by_weights else held_panels,
-        weight_panels=held_panels if by_weights else streamed_panels,
-        first_panel=first_panel,
-        first_feature=np.broadcast_to(np.cumsum(features)[c] - features[c], held_units.shape),
-        loaded_activations=streamed_elements if by_weights else held_elements,
-        loaded_weights=held_elements if by_weights else streamed_elements,
-        activation_bytes=streamed_bytes if by_weights else held_bytes,
-        weight_bytes=held_bytes if by_weights else streamed_bytes,
-        activations_again=streamed_again if by_weights else held_again,
-        weights_again=held_again if by_weights else streamed_again,
+        tokens=activations.units,
+        outputs=weights.units,
+        features=np.broadcast_to(features[c], activations.units.shape),
+        activation_panels=activations.panels,
+        weight_panels=weights.panels,
+        first_panel=first_panels[:, None] + (p if by_weights else b * tiling.block_panels),
+        first_feature=np.broadcast_to(np.cumsum(features)[c] - features[c], activations.units.shape),
+        loaded_activations=activations.elements,
+        loaded_weights=weights.elements,
+        activation_bytes=activations.dram_bytes,
+        weight_bytes=weights.dram_bytes,
+        activations_again=activations.again,
+        weights_again=weights.again,
         completes=c == len(features) - 1,
         exclusive=(np.arange(len(b)) > 0)
         & ((tiling.streaming == "single") | (starts_block & (tiling.replacement == "single"))),
     )
+
+
+def _leave_out(activations: _Operand, weights: _Operand, product: Product, arch: Arch, tiling: Tiling) -> None:
+    """Clear what does not come from DRAM for every core or item, in place."""
+    if arch.cores.count > 1:  # one transfer brings what all cores need
+        common = weights if arch.cores.split == "tokens" else activations
+        common.dram_bytes[1:] = 0
+    if product.activations_on_chip:
+        activations.dram_bytes[:] = 0
+    resident = tiling.streaming == "resident" if tiling.held == "weights" else tiling.replacement == "never"
+    if product.gathers_features and resident:  # the scan for what is needed has brought them
+        activations.dram_bytes[:] = 0
+        activations.elements[:] = 0
 
 
 @dataclass(frozen=True)
@@ -122,7 +146,6 @@ class _Order:
     block: Integers
     panel: Integers
     chunk: Integers
-    chunks: int
 
     def streamed(self, amounts: Integers) -> Integers:
         """[cores, items] of the streaming operand's amounts [cores, panels, chunks]."""

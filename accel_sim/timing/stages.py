@@ -83,22 +83,22 @@ def compute_time(
         synchronisation=work.synchronisation,
         weight_port=work.weight_port,
         sram=work.sram,
-        requantise=none if serial else _waits_for_requantisers(items, drain, fed // np.maximum(items.tiles, 1)),
+        requantise=none if serial else -(-_waits_for_requantisers(items, drain, fed) // np.maximum(items.tiles, 1)),
         fill=work.fill,
         drain=items.tiles * drain if serial else none,
     )
 
 
-def _waits_for_requantisers(items: Items, drain: Integers, tile: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Cycles until the second accumulators are free, where emptying them takes longer than the next tile.
+def _waits_for_requantisers(items: Items, drain: Integers, fed: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Cycles, times the tiles of the item, until the second accumulators are free, where emptying them takes longer
+    than the next tile. All tiles of an item count as long as their mean, `fed` over their number.
 
     Every tile waits for the one before it, and the first tile of an item for the last one of the item before, as if it
     followed at once (at most one drain too long where it does not). Items of one tile wait in the requantise stage.
-    Where tiles differ in length, `tile` is their mean.
     """
     before = np.concatenate([np.zeros_like(drain[:, :1]), drain[:, :-1]], axis=1)
-    first = np.where(items.tiles > 1, np.maximum(before - tile, 0), 0)
-    return first + np.maximum(items.tiles - 1, 0) * np.maximum(drain - tile, 0)
+    first = np.where(items.tiles > 1, np.maximum(before * items.tiles - fed, 0), 0)
+    return first + np.maximum(items.tiles - 1, 0) * np.maximum(drain * items.tiles - fed, 0)
 
 
 def enlarged_compute_time(compute: ComputeTime, items: Items, arch: Arch, factor: float) -> npt.NDArray[np.float64]:
@@ -109,7 +109,7 @@ def enlarged_compute_time(compute: ComputeTime, items: Items, arch: Arch, factor
     fed = compute.fed / factor
     if arch.array.drain == "serial":
         return fed + compute.drain
-    return fed + _waits_for_requantisers(items, _drain_cycles(items, arch), fed / np.maximum(items.tiles, 1))
+    return fed + _waits_for_requantisers(items, _drain_cycles(items, arch), fed) / np.maximum(items.tiles, 1)
 
 
 def _drain_cycles(items: Items, arch: Arch) -> Integers:
