@@ -45,12 +45,12 @@ def main() -> None:
 
 def collect(wanted: list[Peer], trace: Path) -> Iterator[Row]:
     """All rows, in the order of the report."""
-    for peer in wanted:
-        yield from compare(peer)
     say("our own limits")
     yield from limits.rows(trace)
     yield from elastic.rows()
     yield from peak_rates.rows()
+    for peer in wanted:
+        yield from compare(peer)
     yield from quoted.rows()
 
 
