@@ -1,5 +1,9 @@
 """Statistics without masks: the same sums that masks give, whatever the number of threads."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from functional_inputs import STYLES, all_codes, all_patterns, codes, factors_for, seeds
@@ -96,6 +100,21 @@ def test_shared_rows_come_back_in_order(monkeypatch):
     assert parts == [(0, 3), (3, 6), (6, 10)]
     assert kernels.over_rows(lambda part: part, 10, least=6) == [slice(0, 10)]
     assert kernels.over_rows(lambda part: part, 0) == [slice(0, 0)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_starts_threads_of_its_own():
+    script = (
+        "import os, sys\n"
+        "from accel_sim.functional import kernels\n"
+        "kernels.config.NUMBA_NUM_THREADS = 2\n"
+        "share = lambda: kernels.over_rows(lambda part: part.stop, 4)\n"
+        "assert share() == [2, 4]\n"
+        "child = os.fork()\n"
+        "if not child: os._exit(0 if share() == [2, 4] else 1)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_a_mistake_in_one_thread_is_raised(monkeypatch):

@@ -7,7 +7,10 @@ from functional_inputs import OTHER_BACKENDS, TWO_LEVELS, require_backend
 from accel_sim import Pattern
 from accel_sim.encoding import row_bytes
 from accel_sim.functional import compress, decompress, select, sparse_matmul
+from accel_sim.functional.site_summary import summarize
 from accel_sim.pattern import parse_pattern
+from accel_sim.trace import Projection, Site
+from accel_sim.trace.synthetic_trace import write_synthetic_trace
 
 EVERYWHERE = pytest.mark.parametrize("name", ["numpy", *OTHER_BACKENDS])
 
@@ -124,3 +127,15 @@ def test_half_of_half_keeps_a_quarter():
     x = np.random.default_rng(0).integers(-127, 128, (5, 160)).astype(np.int8)
     assert select(x, "1:2 of 4:8").mean() == 0.25 == parse_pattern("1:2 of 4:8").density
     assert select(x, Pattern("4:16")).mean() == 0.25
+
+
+def test_groups_that_a_trace_keeps_whole_are_those_that_lose_nothing(tmp_path):
+    projections = (Projection(name="down.0", features=36, outputs=3),)
+    site = Site(name="down", layer=0, features=36, tokens=9, projections=projections)
+    trace = write_synthetic_trace(tmp_path / "t", [site])
+    codes = trace.codes("down")
+    for text in ("1:2 of 4:8", "2:2 of 4:8", "4:8"):
+        pattern = parse_pattern(text)
+        lost = np.pad(np.where(select(codes, text), 0, codes), ((0, 0), (0, -36 % pattern.m)))
+        found = summarize(trace, "down", trace.sites, pattern)
+        assert found.whole_groups == pytest.approx((lost.reshape(9, -1, pattern.m) == 0).all(axis=2).mean())

@@ -44,6 +44,10 @@ def select(
     Of a last group with r < M features min(N, r) are kept: padding is never preferred. `factors` is uint8 [K]
     (see `hardware_factors`), all ones when None; scores are therefore at most 127·255, within 16 bits.
 
+    Of two levels, N1:M1 of N0:M0, every inner group of M0 keeps its N0 highest, and then of every M1 inner groups only
+    the N1 with the largest sum of kept scores, ties going to the lower one and padding to nobody (two-level sparsity as
+    in HighLight, Wu et al., MICRO 2023).
+
     Raises AccelSimError for another dtype or shape, for a code of −128 (naming token and feature: |−128| does not fit
     INT8, and the quantiser never makes it), and for a backend that is not there.
     """
@@ -62,7 +66,8 @@ def compress(
     """Codes x int8 [T, K] under a mask bool [T, K] → exactly N slots a group, and their metadata.
 
     A mask may keep fewer than N of a group; the missing slots take the lowest padding positions, or, without padding,
-    the lowest positions that are not kept, and hold 0. Raises AccelSimError where it keeps more than N.
+    the lowest positions that are not kept, and hold 0. Raises AccelSimError where it keeps more than N. Of two levels
+    both rules hold at each: for the inner groups of an outer one, and for the features of an inner one.
     """
     x, pattern = checks.activations(x), checks.as_pattern(pattern)
     pattern.metadata_bits(encoding)  # refuses an unknown encoding before anything runs
