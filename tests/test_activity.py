@@ -2,11 +2,17 @@
 
 from dataclasses import asdict
 
-import pytest
-
 from accel_sim.arch import load_arch
 from accel_sim.pattern import Pattern
-from accel_sim.timing import Activity, Latencies, LayerTiming, compiled, count_activity
+from accel_sim.timing import (
+    Activity,
+    Latencies,
+    LayerTiming,
+    SiteSelection,
+    compiled,
+    count_activity,
+    select_site,
+)
 from accel_sim.timing.layer import plan
 from accel_sim.timing.product import Product
 from accel_sim.timing.tiling import Tiling
@@ -21,14 +27,14 @@ METADATA_BYTES = GROUPS * 16 // 8
 SCALE_BYTES = 4
 
 
-def counted(pattern: Pattern | None, placement: str = "load", first_use_of_site: bool = True) -> Activity:
+def counted(pattern: Pattern | None, placement: str = "load") -> Activity:
     arch = load_arch("8x16", [f"sparsity.selector.placement={placement}"])
     arch = arch if pattern else arch.dense()
     tiling = Tiling("weights", block_panels=1, panel_tokens=32, replacement="double", streaming="double")
     chosen = plan(Product.of(GEMM), arch, pattern, tiling, Latencies(1, 2, 2))
     schedule = compiled.run(chosen.pipeline)
     timing = LayerTiming(chosen, schedule, schedule.makespan, {})
-    return count_activity(GEMM, arch, pattern, timing, zero_slots=0.25, first_use_of_site=first_use_of_site)
+    return count_activity(GEMM, arch, pattern, timing, zero_slots=0.25)
 
 
 def test_a_sparse_product_by_hand():
@@ -72,10 +78,25 @@ def test_a_dense_product_by_hand():
 
 def test_write_back_selects_a_site_once_and_moves_it_compressed():
     done = counted(PATTERN, "write_back")
-    assert done.selected_groups == TOKENS * GROUPS
-    assert counted(PATTERN, "write_back", first_use_of_site=False).selected_groups == 0
+    assert done.selected_groups == 0, "not by the products that read it"
+    arch = load_arch("8x16", ["sparsity.selector.placement=write_back"])
+    assert select_site(TOKENS, FEATURES, arch, PATTERN) == SiteSelection(selected_groups=TOKENS * GROUPS)
     compressed = SLOTS + METADATA_BYTES + SCALE_BYTES
     assert done.dram_read_bytes == FETCHED_ROWS * compressed + OUTPUTS * (FEATURES + SCALE_BYTES)
+
+
+def test_a_kernel_that_selects_moves_a_site_out_and_back_by_hand():
+    # 64 rows: 104 bytes in, 56 + 14 + 4 bytes out, at 256 a cycle: 26 and 18.5 cycles, after 50 of memory latency and a
+    # launch of 2500; the product then reads it compressed.
+    arch = load_arch("8x16_software")
+    read, written = TOKENS * (FEATURES + SCALE_BYTES), TOKENS * (SLOTS + METADATA_BYTES + SCALE_BYTES)
+    assert select_site(TOKENS, FEATURES, arch, PATTERN) == SiteSelection(2500 + 50 + 26 + 19, 0, read, written)
+    assert counted(PATTERN, "software").dram_read_bytes == counted(PATTERN, "write_back").dram_read_bytes
+
+
+def test_nothing_is_selected_once_where_loads_select_or_nothing_is_pruned():
+    for name, pattern in (("8x16", PATTERN), ("8x16_software", None), ("weights_8x16", PATTERN)):
+        assert select_site(TOKENS, FEATURES, load_arch(name), pattern) == SiteSelection()
 
 
 def test_equal_layers_count_as_often_as_they_stand_for():
@@ -83,6 +104,5 @@ def test_equal_layers_count_as_often_as_they_stand_for():
     assert once.times(3) == once + once + once
 
 
-@pytest.mark.parametrize("first_use_of_site", [True, False])
-def test_selecting_at_load_does_not_depend_on_who_used_the_site_before(first_use_of_site):
-    assert counted(PATTERN, "load", first_use_of_site).selected_groups == FETCHED_ROWS * GROUPS
+def test_selecting_at_load_happens_at_every_fetch():
+    assert counted(PATTERN).selected_groups == FETCHED_ROWS * GROUPS

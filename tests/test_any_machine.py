@@ -9,7 +9,7 @@ from machines import SETTINGS, SIZES, activations, found, machine
 from accel_sim.arch import load_arch, shipped_archs
 from accel_sim.errors import AccelSimError
 from accel_sim.simulation import Machine
-from accel_sim.timing import CAUSES, Latencies, compiled, event, software_selection, time_layer
+from accel_sim.timing import CAUSES, Latencies, compiled, event, select_site, time_layer
 from accel_sim.timing.activity import count_activity
 from accel_sim.timing.array_time import kept_products
 from accel_sim.timing.layer import candidates, plan
@@ -56,7 +56,7 @@ def test_nobody_works_more_than_all_the_time(tokens, features, outputs, settings
     array = arch.array.rows * arch.array.cols * arch.array.lanes
     busy = kept_products(timing.plan.items, timing.plan.product, arch, pattern).sum(axis=1)
     assert (busy <= array * timing.plan.compute.array.sum(axis=1)).all(), "a core's lanes do more than they can"
-    activity = count_activity(gemm, arch, pattern, timing, zeros, True)
+    activity = count_activity(gemm, arch, pattern, timing, zeros)
     assert activity.multiplies == busy.sum() or pattern is not None, "padded slots count as multiplications"
     assert 0 <= activity.zero_multiplies <= activity.multiplies
     assert activity.multiplies <= array * arch.cores.count * timing.cycles
@@ -92,7 +92,7 @@ def test_more_bandwidth_is_never_slower_at_the_same_tiling(tokens, features, out
     tiling = candidates(product, arch, pattern, LATENCIES)[0].tiling
     slow, fast = (plan(product, one, pattern, tiling, LATENCIES).pipeline for one in (arch, faster))
     assert compiled.run(fast).makespan <= compiled.run(slow).makespan
-    assert software_selection(gemm, faster, pattern).cycles <= software_selection(gemm, arch, pattern).cycles
+    assert select_site(*gemm.shape[:2], faster, pattern).cycles <= select_site(*gemm.shape[:2], arch, pattern).cycles
 
 
 @settings(max_examples=60, deadline=None)

@@ -79,7 +79,7 @@ def compose(simulation: Simulation, operations: Operations) -> Result:
         kinds=_kinds(operations),
         layers=[_layer_result(layer, machine) for layer in layers],
         operations=[_operation_result(one) for one in operations if isinstance(one, VectorLayer)],
-        assumptions=cost.defaults_line(machine.arch),
+        assumptions=cost.defaults_line(machine.arch, vector_unit=settings.scope == "model"),
         approximations=approximations(simulation, layers),
         extrapolated=[row.quantity for row in cost.sources(machine.arch) if row.status == "extrapolated"],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from accel_sim.arch import Arch
@@ -15,7 +15,7 @@ from accel_sim.simulation.machine import Machine
 from accel_sim.simulation.nonzeros import Skipping
 from accel_sim.simulation.result import QualityLoss, Result
 from accel_sim.simulation.statistics import SiteZeros, WorkloadStatistics
-from accel_sim.timing import Engine, LayerTiming, count_activity, software_selection
+from accel_sim.timing import Engine, LayerTiming, SiteSelection, count_activity, select_site
 from accel_sim.timing.vector import VectorTiming, time_vector, vector_activity
 from accel_sim.workload import Gemm, Policy, Scope, VectorOperation, Workload
 
@@ -81,47 +81,54 @@ class Simulation:
     @cached_property
     def _selected_by_vector_unit(self) -> set[str]:
         """Sites whose producer is in the scope and selects them itself, where that is done at write-back."""
+        if self.machine.arch.sparsity.selector.placement != "write_back":
+            return set()
         return {one.site for one in self.operations if isinstance(one, VectorOperation) and one.site}
 
     @cached_property
     def _pattern_of_site(self) -> dict[str, Pattern | None]:
-        return {gemm.site: self.running(gemm).pattern for gemm in self.workload.gemms}
+        """What a site is stored for: the pattern of the projections that read it, pruned if one of them is."""
+        patterns: dict[str, Pattern | None] = {}
+        for gemm in self.workload.gemms:
+            site = gemm.rows_of or gemm.site
+            patterns[site] = patterns.get(site) or self.running(gemm).pattern
+        return patterns
+
+    @cached_property
+    def _rows_of_site(self) -> dict[str, int]:
+        """Tokens of a site: those of its block where experts read rows of it, else of all repeats of its product."""
+        rows: dict[str, int] = {}
+        for gemm in self.workload.gemms:
+            site = gemm.rows_of or gemm.site
+            rows[site] = max(rows.get(site, 0), gemm.tokens if gemm.rows_of else gemm.tokens * gemm.repeat)
+        return rows
 
     def _layers(self) -> Iterator[Layer | VectorLayer]:
-        seen: set[str] = set()
+        selected = set(self._selected_by_vector_unit)
         for operation in self.operations:
             if isinstance(operation, VectorOperation):
                 yield self._vector(operation)
-            else:
-                yield self._product(operation, operation.site not in seen)
-                seen.add(operation.site)
+                continue
+            site, selection = operation.rows_of or operation.site, SiteSelection()
+            machine = self.running(operation)
+            if machine.pattern is not None and site not in selected:
+                selected.add(site)
+                selection = select_site(self._rows_of_site[site], operation.features, machine.arch, machine.pattern)
+            yield self._product(operation, machine, selection)
 
-    def _product(self, gemm: Gemm, first: bool) -> Layer:
-        machine, timing = self.running(gemm), self.time(gemm)
-        zeros = self._zeros(gemm, machine)
-        by_producer = gemm.site in self._selected_by_vector_unit
-        activity = count_activity(
-            gemm, machine.arch, machine.pattern, timing, zeros.zero_slots, first and not by_producer
-        )
-        breakdown = timing.breakdown
-        if first:
-            selection = software_selection(gemm, machine.arch, machine.pattern)
-            breakdown = breakdown | {"selector": breakdown["selector"] + selection.cycles}
-            activity = replace(
-                activity,
-                cycles=activity.cycles + selection.cycles,
-                dram_read_bytes=activity.dram_read_bytes + selection.read_bytes,
-                dram_write_bytes=activity.dram_write_bytes + selection.written_bytes,
-            )
-        dense_timing = self.dense.time(gemm)
-        dense_activity = count_activity(gemm, self.dense.arch, None, dense_timing, zeros.zero_fraction, first)
+    def _product(self, gemm: Gemm, machine: Machine, selection: SiteSelection) -> Layer:
+        timing, dense_timing, zeros = self.time(gemm), self.dense.time(gemm), self._zeros(gemm, machine)
+        activity = count_activity(gemm, machine.arch, machine.pattern, timing, zeros.zero_slots)
+        dense_activity = count_activity(gemm, self.dense.arch, None, dense_timing, zeros.zero_fraction)
+        sparse = Side.of(machine, selection.added_to(activity.times(gemm.repeat)), timing.breakdown, gemm.repeat)
+        sparse.breakdown["selector"] += selection.cycles
         quality, input_loss = self._quality(gemm, machine)
         return Layer(
             gemm=gemm,
             pattern=machine.pattern,
             tiling=str(timing.plan.tiling),
             dense_timing=dense_timing,
-            sparse=Side.of(machine, activity.times(gemm.repeat), breakdown, gemm.repeat),
+            sparse=sparse,
             dense=Side.of(self.dense, dense_activity.times(gemm.repeat), dense_timing.breakdown, gemm.repeat),
             quality_loss=quality,
             input_loss=input_loss,

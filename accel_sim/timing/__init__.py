@@ -3,7 +3,7 @@
 from accel_sim.timing.activity import Activity, count_activity
 from accel_sim.timing.layer import CAUSES, ENGINES, Engine, LayerTiming, bottleneck, time_layer
 from accel_sim.timing.product import Nonzeros
-from accel_sim.timing.software import SoftwareSelection, software_selection
+from accel_sim.timing.site_selection import SiteSelection, select_site
 from accel_sim.timing.stages import Latencies
 
 __all__ = [
@@ -14,9 +14,9 @@ __all__ = [
     "Latencies",
     "LayerTiming",
     "Nonzeros",
-    "SoftwareSelection",
+    "SiteSelection",
     "bottleneck",
     "count_activity",
-    "software_selection",
+    "select_site",
     "time_layer",
 ]

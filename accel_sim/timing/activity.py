@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from accel_sim.arch.derived import array_pattern, selects
+from accel_sim.arch.derived import array_pattern
 from accel_sim.arch.schema import Arch
 from accel_sim.pattern import Pattern
 from accel_sim.timing.formats import formats, metadata_bytes
 from accel_sim.timing.layer import LayerTiming, Plan
 from accel_sim.timing.product import Product
+from accel_sim.timing.stages import selects_at_load
 from accel_sim.timing.tiling import ACCUMULATOR_BYTES, chunk_step
 from accel_sim.workload import Gemm
 
@@ -68,14 +69,11 @@ class Activity:
         return Activity(*(getattr(self, f.name) * repeat for f in fields(self)))
 
 
-def count_activity(
-    gemm: Gemm, arch: Arch, pattern: Pattern | None, timing: LayerTiming, zero_slots: float, first_use_of_site: bool
-) -> Activity:
+def count_activity(gemm: Gemm, arch: Arch, pattern: Pattern | None, timing: LayerTiming, zero_slots: float) -> Activity:
     """Count what one product made the machine do.
 
     `zero_slots` is the fraction of the activations' slots (of features, where activations are not pruned) that hold a
-    zero. At `write_back` a site is selected once for all the projections it feeds: `first_use_of_site` charges it to
-    the first of them.
+    zero. What is selected once a site, and not at every fetch, is counted by `select_site`.
     """
     chosen, product, used = timing.plan, timing.plan.product, array_pattern(arch, pattern)
     stored = formats(product, arch, pattern)
@@ -100,7 +98,7 @@ def count_activity(
         cycles=timing.cycles,
         multiplies=multiplies,
         zero_multiplies=zero_multiplies,
-        selected_groups=_selected_groups(gemm, arch, pattern, chosen, first_use_of_site),
+        selected_groups=_selected_at_load(gemm, arch, pattern, chosen),
         decoded_groups=groups * uses,
         activation_sram_read_bytes=product.tokens * activation_row * output_panels,
         activation_sram_write_bytes=loaded_rows * stored.activation_sram_bytes,
@@ -147,11 +145,9 @@ def _folds(product: Product, arch: Arch, used: Pattern | None) -> int:
     return -(-product.features // chunk_step(arch, used))
 
 
-def _selected_groups(gemm: Gemm, arch: Arch, pattern: Pattern | None, chosen: Plan, first_use_of_site: bool) -> int:
-    if not selects(arch, pattern):
+def _selected_at_load(gemm: Gemm, arch: Arch, pattern: Pattern | None, chosen: Plan) -> int:
+    if not selects_at_load(arch, pattern):
         return 0
-    rows = gemm.tokens if first_use_of_site else 0
-    if arch.sparsity.selector.placement == "load":
-        scanned = gemm.tokens if chosen.product.gathers_features else 0
-        rows = scanned + int(chosen.items.loaded_activations.sum()) // chosen.product.features
+    scanned = gemm.tokens if chosen.product.gathers_features else 0
+    rows = scanned + int(chosen.items.loaded_activations.sum()) // chosen.product.features
     return rows * pattern.groups(gemm.features)

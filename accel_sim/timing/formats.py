@@ -38,15 +38,16 @@ def formats(product: Product, arch: Arch, pattern: Pattern | None) -> Formats:
     Gathered features stand dense in SRAM.
     """
     dense, in_memory = product.features, product.stored_features
-    in_sram = _compressed_bytes(dense, arch, array_pattern(arch, pattern))
+    in_sram = compressed_bytes(dense, arch, array_pattern(arch, pattern))
     if arch.sparsity.operand == "weights":
         return Formats(in_memory + SCALE_BYTES, dense, in_sram + SCALE_BYTES, in_sram)
     if arch.sparsity.selector.placement != "load":
-        in_memory = _compressed_bytes(in_memory, arch, pattern)
+        in_memory = compressed_bytes(in_memory, arch, pattern)
     return Formats(in_memory + SCALE_BYTES, in_sram, dense + SCALE_BYTES, dense)
 
 
-def _compressed_bytes(features: int, arch: Arch, pattern: Pattern | None) -> int:
+def compressed_bytes(features: int, arch: Arch, pattern: Pattern | None) -> int:
+    """One row of the pruned operand: the slots of its groups, and their metadata."""
     if pattern is None or pattern.keeps_all:
         return features
     return pattern.groups(features) * pattern.n + metadata_bytes(features, arch, pattern)
