@@ -98,6 +98,15 @@ def test_a_mask_without_anything_is_filled_with_the_lowest(name):
 
 
 @EVERYWHERE
+def test_an_inner_group_that_is_partly_padding_is_no_padding(name):
+    x = np.full((1, 5), 7, dtype=np.int8)  # the second inner group has one feature
+    stored = compress(x, np.zeros((1, 5), dtype=bool), "1:2 of 2:4", backend=require_backend(name))
+    assert stored.metadata.tolist() == [[0b0011_01]]  # the first one, as if there were no padding
+    stored = compress(x, np.array([[False] * 4 + [True]]), "1:2 of 2:4", backend=name)
+    assert stored.values.tolist() == [[[7, 0]]] and stored.metadata.tolist() == [[0b0011_10]]
+
+
+@EVERYWHERE
 @pytest.mark.parametrize(
     ("two_levels", "one_level"), [("2:2 of 4:8", "4:8"), ("1:1 of 3:5", "3:5"), ("3:4 of 1:1", "3:4")]
 )
