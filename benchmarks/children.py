@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+MEASURED = Path(__file__).parent / "measured.py"
 
 
 @dataclass(frozen=True)
@@ -23,34 +25,18 @@ class Finished:
 
 
 class ChildFailed(Exception):
-    """A program ended with an error; the message is the last line it wrote."""
+    """A program ended with an error; the message holds the last line it wrote."""
 
 
-def run_child(
-    command: Sequence[str | Path], folder: Path | None = None, environment: Mapping[str, str] | None = None
-) -> Finished:
+def run_child(command: Sequence[str | Path], folder: Path | None = None) -> Finished:
     """Run a program in `folder` until it ends. Raises ChildFailed when it does not end with 0."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        begin = time.perf_counter()
-        child = subprocess.Popen(
-            [str(part) for part in command],
-            cwd=folder,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
+    with tempfile.TemporaryDirectory() as name:
+        used = Path(name) / "used.json"
+        measured = [sys.executable, "-I", "-S", MEASURED, used, *command]
+        done = subprocess.run(
+            list(map(str, measured)), cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
-        # wait4 rather than wait: it hands back what this child alone used (ru_maxrss in KB on Linux).
-        _, status, used = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - begin
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            raise ChildFailed(f"{command[0]} ended with {child.returncode}: {_last_line(err)}")
-        out.seek(0)
-        return Finished(seconds, used.ru_maxrss * 1024, out.read().decode())
-
-
-def _last_line(stream) -> str:
-    stream.seek(0)
-    lines = stream.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it wrote nothing"
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["it wrote nothing"])[-1]
+            raise ChildFailed(f"{command[0]} ended with {done.returncode}: {last}")
+        return Finished(**json.loads(used.read_text()), stdout=done.stdout)

@@ -161,6 +161,11 @@ def test_a_child_hands_back_its_output_time_and_memory():
     assert finished.peak_bytes > 50_000_000 and finished.seconds > 0
 
 
+def test_a_childs_memory_is_its_own():
+    held = bytearray(b"x" * 300_000_000)  # of the process that starts it
+    assert run_child([sys.executable, "-c", ""]).peak_bytes < len(held) / 3
+
+
 def test_a_child_that_fails_is_named_with_its_last_line():
     with pytest.raises(ChildFailed, match="no such layer"):
         run_child([sys.executable, "-c", "raise SystemExit('no such layer')"])
