@@ -99,18 +99,15 @@ def zero_skipping(items: Items, product: Product, arch: Arch, pattern: Pattern, 
     rows = np.minimum(arch.array.rows, product.tokens - np.arange(len(windows.cycles)) * arch.array.rows)
     parts = slices(arch) if arch.sparsity.skipping == "elastic" else 1
     useful = -(-windows.busy // (rows[:, None] * parts))
-    array = np.zeros(items.tokens.shape, dtype=np.int64)
-    synchronisation, weight_port, sram = array.copy(), array.copy(), array.copy()
+    sums = np.zeros((4, *items.tokens.shape), dtype=np.int64)
     widths = np.minimum(items.outputs, arch.array.cols)
     for cols in np.unique(widths[widths > 0]):
         weights, activations = _window_supply(product, arch, pattern, int(cols), rows)
         waiting = np.maximum(np.maximum(weights, activations) - windows.cycles, 0)
-        here = np.where(widths == cols, items.weight_panels, 0)
-        array += here * _over_windows(useful, items, arch, pattern)
-        synchronisation += here * _over_windows(windows.cycles - useful, items, arch, pattern)
-        weight_port += here * _over_windows(np.where(weights >= activations, waiting, 0), items, arch, pattern)
-        sram += here * _over_windows(np.where(weights >= activations, 0, waiting), items, arch, pattern)
-    return ArrayTime(array, synchronisation, weight_port, sram, fill=items.tiles * _gap(arch, depth))
+        for_weights = np.where(weights >= activations, waiting, 0)
+        reasons = np.stack([useful, windows.cycles - useful, for_weights, waiting - for_weights])
+        sums += np.where(widths == cols, items.weight_panels, 0) * _over_windows(reasons, items, arch, pattern)
+    return ArrayTime(*sums, fill=items.tiles * _gap(arch, depth))
 
 
 def kept_products(items: Items, product: Product, arch: Arch, pattern: Pattern | None) -> Integers:
@@ -126,14 +123,18 @@ def kept_products(items: Items, product: Product, arch: Arch, pattern: Pattern |
 
 
 def _over_windows(table: Integers, items: Items, arch: Arch, pattern: Pattern) -> Integers:
-    """Sums of a [panels, windows] table over the panels and the windows of every item."""
+    """Sums of a table [..., panels, windows] over the panels and the windows of every item."""
     features = arch.sparsity.sync_window * pattern.m
-    corner = np.zeros((table.shape[0] + 1, table.shape[1] + 1), dtype=np.int64)
-    corner[1:, 1:] = table.cumsum(axis=0).cumsum(axis=1)
+    corner = np.zeros((*table.shape[:-2], table.shape[-2] + 1, table.shape[-1] + 1), dtype=np.int64)
+    corner[..., 1:, 1:] = table.cumsum(axis=-2).cumsum(axis=-1)
     first, last = items.first_panel, items.first_panel + items.activation_panels
     begin = items.first_feature // features
     end = -(-(items.first_feature + items.features) // features)
-    return corner[last, end] - corner[first, end] - corner[last, begin] + corner[first, begin]
+    above, below = (
+        corner[..., first, begin] - corner[..., first, end],
+        corner[..., last, end] - corner[..., last, begin],
+    )
+    return above + below
 
 
 def _window_supply(

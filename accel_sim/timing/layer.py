@@ -154,8 +154,9 @@ def time_layer(
 def skipping_zeros(full: Plan, product: Product, arch: Arch, pattern: Pattern | None, latencies: Latencies) -> Plan:
     """The plan of `product`, which differs from that of `full` in the zeros that are skipped and nothing else."""
     compute = compute_time(full.items, product, arch, pattern, latencies)
-    stages = pipeline(full.items, compute, full.traffic, product, arch, pattern, latencies)
-    return replace(full, product=product, compute=compute, pipeline=stages)
+    durations = full.pipeline.durations.copy()
+    durations[..., COMPUTE] = compute.total
+    return replace(full, product=product, compute=compute, pipeline=replace(full.pipeline, durations=durations))
 
 
 def time_plan(chosen: Plan, arch: Arch, pattern: Pattern | None, engine: Engine = "compiled") -> LayerTiming:
