@@ -29,11 +29,11 @@ def trace(
     """Say what a trace holds, check it, and print zeros, magnitudes, groups and masks of its sites."""
     from accel_sim.cli import report
     from accel_sim.functional.site_summary import summarize
-    from accel_sim.pattern import Pattern
+    from accel_sim.pattern import parse_pattern
     from accel_sim.trace import Trace
     from accel_sim.trace.kinds import sites_by_kind
 
-    chosen = Pattern(pattern)
+    chosen = parse_pattern(pattern)
     if folder is None:
         report.note(f"no folder: describing the small capture that is shipped, {shipped_trace()}")
     opened = Trace.open(folder or shipped_trace())
