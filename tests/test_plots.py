@@ -10,8 +10,9 @@ from matplotlib.text import Annotation
 from test_pareto import DENSE, SPARSE
 
 from accel_sim.study import output
+from accel_sim.study.figures import figure_bytes
 from accel_sim.study.output import write_study
-from accel_sim.study.plots import draw_energy_area, draw_trade_off, figure_bytes
+from accel_sim.study.plots import draw_energy_area, draw_trade_off
 
 MACHINES = [
     replace(SPARSE, label=f"machine {i}", area_um2=25e6 + 3e5 * i, area_overhead=0.25 + 0.015 * i, quality_loss=loss)

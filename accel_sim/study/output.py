@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from accel_sim.files import replacing
+from accel_sim.study.figures import figure_bytes
 from accel_sim.study.pareto import ENERGY_AND_AREA, TRADE_OFF, front
-from accel_sim.study.plots import draw_energy_area, draw_trade_off, figure_bytes
+from accel_sim.study.plots import draw_energy_area, draw_trade_off
 from accel_sim.study.points import Point
 
 SCHEMA_VERSION = 1

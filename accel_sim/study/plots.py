@@ -1,55 +1,32 @@
-"""The pictures of a study: speed, area and quality in two panels, and energy against area.
-
-Drawn on figures of their own with matplotlib's Agg canvas; nothing global is changed, and the same points give the
-same bytes.
-"""
+"""The pictures of a Pareto study: speed, area and quality in two panels, and energy against area."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from accel_sim.study.figures import LINE, new_figure, style
 from accel_sim.study.labels import place_labels
 from accel_sim.study.pareto import ENERGY_AND_AREA, TRADE_OFF, Objective, front, non_dominated
 from accel_sim.study.points import Point
 from accel_sim.study.quality import PERPLEXITY
 
-DOTS_PER_INCH = 200
-_STYLE = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.labelcolor": "#333333",
-    "axes.edgecolor": "#888888",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#ececec",
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
-    "svg.hashsalt": "accel_sim",
-}
 _LOSS_COLOURS = LinearSegmentedColormap.from_list("loss", ["#0b5d8a", "#3fa7a0", "#e9b44c", "#d1495b"])
 """Blue for little loss to red for much; told apart in print and by colour-blind readers."""
-_INK, _PALE_INK, _GREY, _LINE = "#222222", "#8a8a8a", "#bdbdbd", "#777777"
+_INK, _PALE_INK, _GREY = "#222222", "#8a8a8a", "#bdbdbd"
 _INDISTINCT = 0.012
 """Points nearer than this fraction of both axes, about a marker's radius, are shown as one."""
-_BREAK_EVEN = {"color": _LINE, "linewidth": 1.3, "linestyle": "--", "zorder": 1}
-_SAME_DENSITY = {"color": _LINE, "linewidth": 1.1, "linestyle": ":", "zorder": 1}
+_BREAK_EVEN = {"color": LINE, "linewidth": 1.3, "linestyle": "--", "zorder": 1}
+_SAME_DENSITY = {"color": LINE, "linewidth": 1.1, "linestyle": ":", "zorder": 1}
 _NOT_WORTH_IT = {"color": "#d1495b", "alpha": 0.06, "linewidth": 0, "zorder": 0}
 _STAIRCASE = {"color": "#0b5d8a", "linewidth": 1.0, "alpha": 0.45, "zorder": 1}
 _QUALITY_AXES = {
@@ -73,8 +50,8 @@ def draw_trade_off(points: Sequence[Point], title: str) -> Figure:
 
     `points` are designs that did the same work; those that another beats in area, speed and quality are grey.
     """
-    with mpl.rc_context(_STYLE):
-        figure = _figure((13.0, 5.8), title)
+    with style():
+        figure = new_figure((13.0, 5.8), title)
         left, right = figure.subplots(1, 2)
         paint = _Paint(points, TRADE_OFF)
         panels = [_area_panel(left, points), _quality_panel(right, points)]
@@ -89,8 +66,8 @@ def draw_trade_off(points: Sequence[Point], title: str) -> Figure:
 
 def draw_energy_area(points: Sequence[Point], title: str) -> Figure:
     """Energy of the work against area; the designs that none beats in both are in colour and joined by a line."""
-    with mpl.rc_context(_STYLE):
-        figure = _figure((8.2, 5.8), title)
+    with style():
+        figure = new_figure((8.2, 5.8), title)
         axes = figure.subplots()
         paint = _Paint(points, ENERGY_AND_AREA)
         area = [point.area_um2 / 1e6 for point in points]
@@ -102,15 +79,6 @@ def draw_energy_area(points: Sequence[Point], title: str) -> Figure:
         guides = [Line2D([], [], label="least energy at each area", **_STAIRCASE)]
         _finish(figure, [_Panel(axes, area, energy)], points, paint, guides)
         return figure
-
-
-def figure_bytes(figure: Figure, file_format: str) -> bytes:
-    """The figure as "png" or "svg", without a date or anything else that differs between runs."""
-    buffer = io.BytesIO()
-    metadata = {"Date": None} if file_format == "svg" else {"Software": None}
-    with mpl.rc_context(_STYLE):
-        figure.savefig(buffer, format=file_format, dpi=DOTS_PER_INCH, metadata=metadata, facecolor="white")
-    return buffer.getvalue()
 
 
 class _Paint:
@@ -145,13 +113,6 @@ def _radius(ring: int) -> float:
     return 5 + 2.75 * ring
 
 
-def _figure(inches: tuple[float, float], title: str) -> Figure:
-    figure = Figure(figsize=inches, dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10, color="#555555")
-    return figure
-
-
 def _area_panel(axes: Axes, points: Sequence[Point]) -> _Panel:
     """Speed-up by time over area overhead, with what each area would have to yield to be worth it."""
     overhead = [100 * point.area_overhead for point in points]
@@ -165,7 +126,7 @@ def _area_panel(axes: Axes, points: Sequence[Point]) -> _Panel:
         axes.plot(x, y, **_BREAK_EVEN)
         axes.fill_between(x, y, axes.get_ylim()[0], **_NOT_WORTH_IT)
     else:  # designs with different memory systems or dense machines have no line in common, only a mark each
-        axes.scatter(x[:-1], y[:-1], marker="_", s=220, color=_LINE, linewidth=1.3, zorder=2)
+        axes.scatter(x[:-1], y[:-1], marker="_", s=220, color=LINE, linewidth=1.3, zorder=2)
     axes.set(xlabel="area over the dense machine's, SRAM included (%)", ylabel="speed-up by time (×)")
     axes.set_title("What the area buys")
     return _Panel(axes, overhead, speedup)
@@ -187,7 +148,7 @@ def _quality_panel(axes: Axes, points: Sequence[Point]) -> _Panel:
     _staircase(axes, loss, speedup, high_is_good=True)
     if any(point.quality_standard_error for point in points):
         errors = [point.quality_standard_error or 0.0 for point in points]
-        axes.errorbar(loss, speedup, xerr=errors, fmt="none", ecolor=_LINE, elinewidth=1, zorder=2)
+        axes.errorbar(loss, speedup, xerr=errors, fmt="none", ecolor=LINE, elinewidth=1, zorder=2)
     axes.set(xlabel=_quality_axis(points), ylabel="speed-up at equal area (×)", title="What it costs in quality")
     return _Panel(axes, loss, speedup)
 

@@ -27,6 +27,11 @@ def designs(archs: Sequence[Arch]) -> list[tuple[Arch, Pattern | None]]:
     return [(arch, pattern) for arch in archs for pattern in arch.sparsity.patterns or (None,)]
 
 
+def label(arch: Arch, pattern: Pattern | None) -> str:
+    """The name of a design: its machine's, with the pattern where the machine has several."""
+    return f"{arch.name} {pattern}" if arch.is_flexible else arch.name
+
+
 def run_study(
     archs: Sequence[Arch],
     workloads: Sequence[Workload],
