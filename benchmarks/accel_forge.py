@@ -60,7 +60,7 @@ def rows(environment: Environment) -> list[Row]:
 
 def _product_rows(machine: Machine, gemm: Gemm, there: Mapping[str, Any], used: dict[str, str]) -> list[Row]:
     timing = machine.time(gemm)
-    done = count_activity(gemm, machine.arch, None, timing, 0.0, True)
+    done = count_activity(gemm, machine.arch, None, timing, 0.0)
     energy = machine.energy(done).components_pj
     compared = []
     for memory, (name, counts) in COUNTED.items():

@@ -34,7 +34,7 @@ QUALITY_APART = Settings(quality=False)
 def rows(trace: Path) -> list[Row]:
     """Every limit, on a stored trace of a whole model and on Llama-3.1-8B's shapes."""
     workload = workload_from_trace(Trace.open(trace))
-    return [*_trace_rows(workload), *_many_machines_rows(workload), *_llama_rows(), *_memory_rows()]
+    return [*trace_rows(workload), *many_machines_rows(workload), *llama_rows(), *memory_rows()]
 
 
 def read_once(workload: Workload) -> int:
@@ -42,7 +42,7 @@ def read_once(workload: Workload) -> int:
     return sum(int(np.sum(site.load()[0].view(np.uint8), dtype=np.int64)) for site in workload.sites.values())
 
 
-def _trace_rows(workload: Workload) -> list[Row]:
+def trace_rows(workload: Workload) -> list[Row]:
     arch, used = load_arch(ARCH), versions()
     reading = median_seconds(lambda: read_once(workload))
     compiled = median_seconds(lambda: simulate(arch, workload, settings=QUALITY_APART))
@@ -70,7 +70,7 @@ def variants(arch: Arch, count: int) -> list[Arch]:
     ]
 
 
-def _many_machines_rows(workload: Workload) -> list[Row]:
+def many_machines_rows(workload: Workload) -> list[Row]:
     arch, used = load_arch(ARCH), versions()
     several = variants(arch, MACHINES)
 
@@ -91,7 +91,7 @@ def _many_machines_rows(workload: Workload) -> list[Row]:
     return compared
 
 
-def _llama_rows() -> list[Row]:
+def llama_rows() -> list[Row]:
     used = versions()
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
@@ -109,7 +109,7 @@ def _llama_rows() -> list[Row]:
     ]
 
 
-def _memory_rows() -> list[Row]:
+def memory_rows() -> list[Row]:
     """More cycles in the same memory: it grows with the items of the pipeline, and with nothing else."""
     model = ("--workload", "llama-3.1-8b", "--arch", "dense.yaml", "--tokens")
     short = simulate_command(*model, "2048")

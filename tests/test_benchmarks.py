@@ -11,8 +11,10 @@ if str(ROOT) not in sys.path:  # the benchmarks are scripts of the checkout, not
     sys.path.append(str(ROOT))
 
 from accel_sim.arch import load_arch  # noqa: E402
-from benchmarks import accel_forge, limits, peak_rates, peers, quoted, scale_sim, zig_zag  # noqa: E402
-from benchmarks.children import ChildFailed, run_child  # noqa: E402
+from accel_sim.trace import Trace  # noqa: E402
+from accel_sim.workload.from_trace import workload_from_trace  # noqa: E402
+from benchmarks import accel_forge, elastic, limits, peak_rates, peers, quoted, scale_sim, zig_zag  # noqa: E402
+from benchmarks.children import ChildFailed, Finished, run_child  # noqa: E402
 from benchmarks.ours import compute_cycles, timings  # noqa: E402
 from benchmarks.products import LLAMA_REDUCED, SMOLLM2_LAYER, product  # noqa: E402
 from benchmarks.rows import Row, Wanted, markdown, not_run, replace_between_markers, write_json  # noqa: E402
@@ -117,6 +119,50 @@ def test_the_array_is_taken_for_as_long_as_scale_sim_says_but_for_counting_from_
     assert compute_cycles(timing) == theirs + 1
 
 
+@pytest.fixture
+def no_clock(monkeypatch):
+    """Nothing is timed and no command runs; what peers print is made up."""
+    for module in (scale_sim, zig_zag, accel_forge):
+        monkeypatch.setattr(module, "median_seconds", lambda work: 0.01)
+    for module in (scale_sim, zig_zag):
+        monkeypatch.setattr(module, "simulate_command", lambda *arguments: Finished(1.0, 10**8, ""))
+    return peers.Environment(Path("python"), "1.0")
+
+
+def test_every_product_stands_beside_scale_sim_in_both_dataflows(no_clock, monkeypatch):
+    def made_up(python, dataflow, products):
+        arch = load_arch(scale_sim.MACHINES[dataflow])
+        cycles = tuple(compute_cycles(timing) - 1 for timing in timings(arch, products))
+        return scale_sim.ScaleSimRun(cycles, 100, 10**9)
+
+    monkeypatch.setattr(scale_sim, "run_scale_sim", made_up)
+    rows = scale_sim.rows(no_clock)
+    cycles = [one for one in rows if one.wanted is scale_sim.SAME_CYCLES]
+    assert len(cycles) == 2 * (7 + 3) and all(one.ours == one.peer + 1 for one in cycles)
+    (speed, _) = (one for one in rows if one.wanted is scale_sim.TIMES_FASTER)
+    assert speed.ratio == 10_000 and "met" in speed.verdict
+    assert sum("overlapping" in one.name and one.ratio < 1 for one in rows) == 2
+
+
+def test_zigzags_cycles_are_found_by_the_name_of_the_product(no_clock, monkeypatch):
+    cycles = {gemm.name: {"ideal_temporal_cycle": gemm.macs / 1024, "latency_total2": 1.0} for gemm in SMOLLM2_LAYER}
+    layers = [{"name": name, **cycles[name]} for name in reversed(cycles)]
+    monkeypatch.setattr(zig_zag, "run_zigzag", lambda *given: ({"seconds": 5.0, "layers": layers}, 7.0))
+    at_work = [one for one in zig_zag.rows(no_clock) if "array at work" in one.name]
+    assert [one.ratio for one in at_work] == [1.0] * 4
+
+
+def test_accelforges_bits_stand_beside_our_bytes(no_clock, monkeypatch):
+    both_ways = {f"{memory}/{way}": 4_000_000 for memory in accel_forge.COUNTED for way in ("read", "write")}
+    answer = {"seconds": 1.0, "latency_s": 1e-4, "energy_j": {"Dram/read": 1e-6}, "actions": both_ways}
+    monkeypatch.setattr(accel_forge, "run_accelforge", lambda python, machine, products: [answer] * len(products))
+    rows = accel_forge.rows(no_clock)
+    assert {one.peer for one in rows if one.unit == "bytes"} == {1_000_000}
+    assert {one.peer for one in rows if one.unit == "µJ"} == {1.0}
+    (weights,) = (one.ours for one in rows if one.name == "q_proj, weight buffer")
+    assert weights == 576 * 576 * (16 + 1)  # read for each of 16 panels of tokens, written once
+
+
 def test_zigzag_gets_tokens_features_and_outputs():
     (layer,) = zig_zag.workload([product("p", 100, 33, 70)])
     assert dict(zip(layer["loop_dims"], layer["loop_sizes"], strict=True)) == {"B": 100, "C": 33, "K": 70}
@@ -150,9 +196,33 @@ def test_the_products_are_those_of_the_published_shapes():
 
 
 def test_machines_differ_in_nothing_that_statistics_depend_on():
-    machines = limits.variants(load_arch(limits.ARCH), 100)
-    assert len({machine.name + str(machine.sram) + str(machine.dram) for machine in machines}) == 100
+    machines = limits.variants(load_arch(limits.ARCH), 30)
+    assert len({machine.name + str(machine.sram) + str(machine.dram) for machine in machines}) == 30
     assert len({(machine.array, machine.sparsity) for machine in machines}) == 1
+
+
+def test_our_limits_run_on_any_stored_trace(monkeypatch):
+    def once(work, rounds=1):
+        work()
+        return 1.0
+
+    monkeypatch.setattr(limits, "median_seconds", once)
+    monkeypatch.setattr(limits, "MACHINES", 2)
+    (trace,) = (path.parent for path in (ROOT / "traces").glob("*/trace.json"))
+    workload = workload_from_trace(Trace.open(trace))
+    assert limits.read_once(workload) > 0
+    rows = limits.trace_rows(workload) + limits.many_machines_rows(workload)
+    assert all(one.ratio == 1.0 for one in rows) and len(rows) == 6
+
+
+def test_elastic_skipping_is_measured_with_its_zeros_and_window(monkeypatch):
+    monkeypatch.setattr(elastic, "PRODUCT", "64x1024x64")
+    monkeypatch.setattr(elastic, "TOKENS", 64)
+    monkeypatch.setattr(elastic, "ZEROS", (0.9,))
+    rows = elastic.rows()
+    assert len(rows) == 2 * len(elastic.WINDOWS)
+    assert all("90% and what rounds to zero" in one.name for one in rows)
+    assert rows[0].ratio > 1  # equal multipliers
 
 
 def test_a_child_hands_back_its_output_time_and_memory():
