@@ -2,7 +2,8 @@
 
 from accel_sim.simulation.machine import Machine
 from accel_sim.simulation.result import Result
-from accel_sim.simulation.simulate import Settings, Simulation, run, simulate
+from accel_sim.simulation.settings import Settings
+from accel_sim.simulation.simulate import Simulation, run, simulate
 from accel_sim.simulation.statistics import WorkloadStatistics
 
 __all__ = ["Machine", "Result", "Settings", "Simulation", "WorkloadStatistics", "run", "simulate"]

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from accel_sim.arch.sparsity import SKIPS_ZEROS
+from accel_sim.simulation.layers import Layer
+from accel_sim.simulation.nonzeros import Skipping
+from accel_sim.simulation.settings import Comparison
 
-if TYPE_CHECKING:
-    from accel_sim.simulation.layers import Layer
-    from accel_sim.simulation.simulate import Simulation
 
-
-def approximations(simulation: Simulation, layers: list[Layer]) -> list[str]:
+def approximations(compared: Comparison, layers: list[Layer]) -> list[str]:
     """One line for each; empty where every figure follows from what was captured."""
-    settings, sparsity = simulation.settings, simulation.machine.arch.sparsity
+    settings, sparsity = compared.settings, compared.machine.arch.sparsity
     said = []
-    if simulation.skipping.needs_activations and settings.masks != "real":
+    if Skipping.of(compared.machine.arch).needs_activations and settings.masks != "real":
         said.append(f"masks drawn from the trace's statistics ({settings.masks}, seed {settings.seed})")
-    repeated = _sampled_sites(simulation, layers) if sparsity.skipping in SKIPS_ZEROS else 0
+    repeated = _sampled_sites(compared, layers) if sparsity.skipping in SKIPS_ZEROS else 0
     if repeated:
         said.append(f"{repeated} sites hold a sample of their tokens, whose non-zeros are taken again for the others")
     if sparsity.skipping in ("output_gather", "gather"):
         said.append("which outputs are needed is known before the product (an oracle, no predictor)")
-    if sparsity.selector.placement == "software" and simulation.machine.pattern is not None:
+    if sparsity.selector.placement == "software" and compared.machine.pattern is not None:
         said.append("selection by software keeps up with the memory; its own arithmetic is not charged")
     if any(layer.kind == "attention" for layer in layers):
         said.append("operands of attention are taken to hold no zeros")
-    if settings.scope == "linear" and sparsity.selector.placement == "write_back" and simulation.machine.pattern:
+    if settings.scope == "linear" and sparsity.selector.placement == "write_back" and compared.machine.pattern:
         said.append("selecting at write-back takes none of the linear projections' time (scope model counts it)")
     return said
 
 
-def _sampled_sites(simulation: Simulation, layers: list[Layer]) -> int:
-    sites = simulation.workload.sites
+def _sampled_sites(compared: Comparison, layers: list[Layer]) -> int:
+    sites = compared.workload.sites
     used = {layer.gemm.site for layer in layers if layer.gemm.prunable and layer.gemm.site in sites}
     return sum(sites[site].sampled_rows is not None for site in used)

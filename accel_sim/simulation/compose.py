@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from accel_sim import cost
 from accel_sim.errors import AccelSimError
@@ -18,19 +17,17 @@ from accel_sim.simulation.result import (
     QualityLoss,
     Result,
 )
+from accel_sim.simulation.settings import Comparison
 from accel_sim.timing import CAUSES, bottleneck
 from accel_sim.timing.layer import cycles_with_more_columns
-
-if TYPE_CHECKING:
-    from accel_sim.simulation.simulate import Simulation
 
 Operations = Sequence[Layer | VectorLayer]
 
 
-def compose(simulation: Simulation, operations: Operations) -> Result:
-    """The result of a simulation from its operations in execution order."""
-    machine, dense, workload = simulation.machine, simulation.dense, simulation.workload
-    settings = simulation.settings
+def compose(compared: Comparison, operations: Operations) -> Result:
+    """The result from what both machines did for every operation, in execution order."""
+    machine, dense, workload = compared.machine, compared.dense, compared.workload
+    settings = compared.settings
     layers = [one for one in operations if isinstance(one, Layer)]
     cycles, dense_cycles = (sum(side.cycles for side in _sides(operations, name)) for name in ("sparse", "dense"))
     energies = _energies(_sides(operations, "sparse"))
@@ -73,14 +70,14 @@ def compose(simulation: Simulation, operations: Operations) -> Result:
         dense_performance_per_mm2=_gops_per_mm2(macs, dense_time_s, dense.area.total_um2),
         macs=macs,
         utilisation=_utilisation(machine, _sides(layers, "sparse")),
-        quality_loss=_mean_loss(layers, simulation.statistics.holds_all_weights),
+        quality_loss=_mean_loss(layers, compared.holds_all_weights),
         bottleneck=bottleneck(breakdown),
         breakdown=breakdown,
         kinds=_kinds(operations),
         layers=[_layer_result(layer, machine) for layer in layers],
         operations=[_operation_result(one) for one in operations if isinstance(one, VectorLayer)],
         assumptions=cost.defaults_line(machine.arch, vector_unit=settings.scope == "model"),
-        approximations=approximations(simulation, layers),
+        approximations=approximations(compared, layers),
         extrapolated=[row.quantity for row in cost.sources(machine.arch) if row.status == "extrapolated"],
     )
 

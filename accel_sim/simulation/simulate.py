@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 from accel_sim.arch import Arch
-from accel_sim.occupancy import MaskModel
 from accel_sim.pattern import Pattern
 from accel_sim.simulation.compose import compose
 from accel_sim.simulation.layers import Layer, Side, VectorLayer
 from accel_sim.simulation.machine import Machine
 from accel_sim.simulation.nonzeros import Skipping
 from accel_sim.simulation.result import QualityLoss, Result
+from accel_sim.simulation.settings import DEFAULTS, Comparison, Settings
 from accel_sim.simulation.statistics import SiteZeros, WorkloadStatistics
 from accel_sim.timing import Engine, LayerTiming, SiteSelection, count_activity, select_site
 from accel_sim.timing.vector import VectorTiming, time_vector, vector_activity
-from accel_sim.workload import Gemm, Policy, Scope, VectorOperation, Workload
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to count, and how."""
-
-    scope: Scope = "linear"
-    """The linear projections, or everything the decoder computes."""
-    policy: Policy | None = None
-    """Which pattern each projection runs; None: the machine's, everywhere."""
-    masks: MaskModel = "real"
-    """Where the non-zeros are that a machine skips by: as captured, or drawn from a statistic of that."""
-    seed: int = 0
-    """Of what is drawn."""
-    quality: bool = True
-    """Whether to work out what selection throws away, which takes longer than all the rest."""
+from accel_sim.workload import Gemm, VectorOperation, Workload
 
 
 class Simulation:
@@ -44,7 +27,7 @@ class Simulation:
         machine: Machine,
         workload: Workload,
         statistics: WorkloadStatistics | None = None,
-        settings: Settings = Settings(),
+        settings: Settings = DEFAULTS,
     ) -> None:
         """Raises AccelSimError for a policy that does not fit the workload, or the machine's patterns."""
         self.machine, self.workload, self.settings = machine, workload, settings
@@ -76,7 +59,9 @@ class Simulation:
 
     def result(self) -> Result:
         """Everything the two machines did, composed."""
-        return compose(self, list(self._layers()))
+        weights = self.statistics.holds_all_weights
+        compared = Comparison(self.machine, self.dense, self.workload, self.settings, weights)
+        return compose(compared, list(self._layers()))
 
     @cached_property
     def _selected_by_vector_unit(self) -> set[str]:
@@ -186,7 +171,7 @@ def simulate(
     pattern: Pattern | None = None,
     engine: Engine = "compiled",
     statistics: WorkloadStatistics | None = None,
-    settings: Settings = Settings(),
+    settings: Settings = DEFAULTS,
 ) -> Result:
     """Run every operation of a workload on a machine and on its dense counterpart.
 
@@ -201,7 +186,7 @@ def run(
     machine: Machine,
     workload: Workload,
     statistics: WorkloadStatistics | None = None,
-    settings: Settings = Settings(),
+    settings: Settings = DEFAULTS,
 ) -> Result:
     """The same for a machine that is at hand, which keeps the timings it works out."""
     return Simulation(machine, workload, statistics, settings).result()
