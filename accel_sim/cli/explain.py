@@ -2,142 +2,143 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+import numpy as np
 
-from rich.table import Table
-
-from accel_sim.arch.derived import (
-    activation_bits_per_row_cycle,
-    activation_port_bytes_per_cycle,
-    cycles_per_group,
-    groups_per_cycle,
-    selector_units,
-    tile_row_cycles,
-    weight_bytes_per_column_cycle,
-    weight_port_bytes_per_cycle,
+from accel_sim.cli.explanation.array import array_lines
+from accel_sim.cli.explanation.cores import core_lines, core_table
+from accel_sim.cli.explanation.operands import operand_lines
+from accel_sim.cli.explanation.tables import (
+    Scheduled,
+    critical_path_table,
+    items_table,
+    stages_table,
+    tilings_table,
 )
-from accel_sim.cli.report import console, table_of
+from accel_sim.cli.explanation.vector import STAGES as VECTOR_STAGES
+from accel_sim.cli.explanation.vector import vector_lines
+from accel_sim.cli.screen import console
 from accel_sim.errors import AccelSimError
-from accel_sim.simulation import Machine
+from accel_sim.simulation import Machine, Result, Simulation
+from accel_sim.simulation.result import LayerResult, OperationResult
 from accel_sim.timing import CAUSES, LayerTiming
-from accel_sim.timing.explain import segments
-from accel_sim.timing.layer import SLACK, candidates
-from accel_sim.timing.pipeline import STAGES
-from accel_sim.workload import Gemm, Workload
+from accel_sim.timing.explain import path_segments
+from accel_sim.timing.vector import VectorTiming
+from accel_sim.workload.gemm import Gemm, Operation
+from accel_sim.workload.vector import VectorOperation
 
-_CANDIDATES_SHOWN = 8
-_ITEMS_SHOWN = 3
-_SEGMENTS_SHOWN = 12
+_NAMES_SHOWN = 7
 
 
-def find_layer(workload: Workload, name: str) -> Gemm:
-    """The layer called `name`, or the first one whose name ends with it.
+def find_operation(simulation: Simulation, name: str, option: str) -> Operation:
+    """The operation called `name`, or the first one whose name ends with it; `option` is what asked for it.
 
-    Raises AccelSimError listing some of the layers when there is none.
+    Raises AccelSimError listing some of the layers when there is none, or saying that a wider scope has it.
     """
-    exact = [gemm for gemm in workload.gemms if gemm.name == name]
-    ending = [gemm for gemm in workload.gemms if gemm.name.endswith(name)]
-    if not exact + ending:
-        some = ", ".join(gemm.name for gemm in workload.gemms[:7])
-        raise AccelSimError(f"--explain {name}: no such layer; there are {some}{', …' * (len(workload.gemms) > 7)}")
-    return (exact + ending)[0]
+    found = _named(simulation.operations, name)
+    if found is not None:
+        return found
+    model = simulation.workload.model
+    if model is not None and _named(model.operations, name) is not None:
+        raise AccelSimError(f"{option} {name}: not a linear projection; --scope model counts it")
+    names = [operation.name for operation in simulation.operations]
+    some = ", ".join(names[:_NAMES_SHOWN]) + ", …" * (len(names) > _NAMES_SHOWN)
+    raise AccelSimError(f"{option} {name}: no such layer; there are {some}")
 
 
-def print_explanation(machine: Machine, gemm: Gemm) -> None:
-    """Tile, tilings that were tried, stages, first and last items, critical path, causes."""
-    screen, timing = console(), machine.time(gemm)
+def _named(operations: tuple[Operation, ...], name: str) -> Operation | None:
+    exact = (operation for operation in operations if operation.name == name)
+    ending = (operation for operation in operations if operation.name.endswith(name))
+    return next(exact, None) or next(ending, None)
+
+
+def print_explanation(simulation: Simulation, result: Result, operation: Operation) -> None:
+    """What the unit does, tilings that were tried, stages, first and last items, critical path, causes.
+
+    `result` is the simulation's, so that what is explained are the figures of the report.
+    """
+    if isinstance(operation, VectorOperation):
+        _print_vector(simulation, result, operation)
+    else:
+        _print_product(simulation, result, operation)
+
+
+def _print_product(simulation: Simulation, result: Result, gemm: Gemm) -> None:
+    screen, timing, machine = console(), simulation.time(gemm), simulation.running(gemm)
+    reported = next(layer for layer in result.layers if layer.name == gemm.name)
+    selecting = reported.cycles - timing.cycles * gemm.repeat
     tokens, features, outputs = gemm.shape
-    screen.print(
-        f"{gemm.name} on {machine.arch.name} ({machine.pattern or 'dense'}): {tokens} tokens × {features} features ×"
-        f" {outputs} outputs in {timing.cycles:,} cycles",
-        markup=False,
-    )
-    for line in _tile(machine, gemm):
-        screen.print(line, markup=False)
-    screen.print(_tilings(machine, gemm))
-    screen.print(_stages(timing))
-    screen.print(_items(timing))
-    screen.print(_critical_path(timing))
-    shares = ((cause, timing.breakdown[cause]) for cause in CAUSES if timing.breakdown[cause])
-    screen.print("causes: " + ", ".join(f"{cause} {cycles:,}" for cause, cycles in shares) + "\n", markup=False)
-
-
-def _tile(machine: Machine, gemm: Gemm) -> list[str]:
-    arch, pattern, array = machine.arch, machine.pattern, machine.arch.array
-    weights = array.cols * weight_bytes_per_column_cycle(arch, pattern)
-    activations = -(-array.rows * activation_bits_per_row_cycle(arch, pattern) // 8)
-    what = f"{gemm.features} features at {array.lanes} a cycle"
-    if pattern is not None:
-        at_once, each = groups_per_cycle(array.lanes, pattern), cycles_per_group(array.lanes, pattern)
-        pace = f"{at_once} a cycle" if each == 1 else f"{each} cycles each"
-        what = f"{pattern.groups(gemm.features)} groups of {pattern.m}, {pace}"
-    return [
-        f"array tile: {array.rows} tokens × {array.cols} outputs; {what}:"
-        f" {tile_row_cycles(array.lanes, gemm.features, pattern)} cycles",
-        f"ports: weights {weights} B a cycle wanted, {weight_port_bytes_per_cycle(arch)} there; activations"
-        f" {activations} wanted, {activation_port_bytes_per_cycle(arch)} there; DRAM {arch.dram.bytes_per_cycle:g} B a"
-        f" cycle; {selector_units(arch, pattern)} selectors, {array.requantisers} requantisers",
+    title = f"{gemm.name} on {machine.arch.name} ({machine.pattern or 'dense'})"
+    lines = [
+        f"{title}: {tokens} tokens × {features} features × {outputs} outputs in {timing.cycles:,} cycles",
+        *_in_the_report(reported, timing.cycles, selecting),
+        *operand_lines(simulation, gemm, timing, selecting),
+        *array_lines(timing, machine),
     ]
+    cores = machine.arch.cores.count > 1
+    lines += core_lines(timing, machine) if cores else []
+    for line in lines:
+        screen.print(line, markup=False)
+    if cores:
+        screen.print(core_table(timing, machine))
+    screen.print(tilings_table(timing, machine))
+    _print_schedule(Scheduled(timing.plan.pipeline, timing.schedule, sizes=_tile_sizes(timing)), timing.breakdown)
 
 
-def _tilings(machine: Machine, gemm: Gemm) -> Table:
-    tried = candidates(gemm, machine.arch, machine.pattern, machine.latencies)
-    table = table_of(f"{len(tried)} tilings fit; least DRAM traffic within {SLACK:.0%} of the fastest is taken")
-    table.add_column("tiling")
-    for column in ("cycles", "DRAM MB read"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for index, one in enumerate(tried[:_CANDIDATES_SHOWN]):
-        taken = "→ " if index == 0 else "  "
-        table.add_row(f"{taken}{one.tiling}", f"{one.cycles:,}", f"{one.dram_read_bytes / 1e6:,.2f}")
-    return table
+def _print_vector(simulation: Simulation, result: Result, operation: VectorOperation) -> None:
+    screen, timing = console(), simulation.time_vector(operation)
+    reported = next(one for one in result.operations if one.name == operation.name)
+    title = f"{operation.name} ({operation.kind}) on the vector unit of {result.arch}"
+    lines = [
+        f"{title}: {operation.elements:,} elements in {timing.cycles:,} cycles",
+        *_in_the_report(reported, timing.cycles, 0),
+        *vector_lines(timing, _reader(simulation, operation)),
+    ]
+    for line in lines:
+        screen.print(line, markup=False)
+    words = {"stages": VECTOR_STAGES, "pieces": "chunk", "size": "operations"}
+    scheduled = Scheduled(timing.pipeline, timing.schedule, **words, sizes=_chunk_sizes(timing))
+    _print_schedule(scheduled, timing.breakdown)
 
 
-def _stages(timing: LayerTiming) -> Table:
-    pipeline = timing.plan.pipeline
-    table = table_of(f"{pipeline.items:,} items through five stages")
-    table.add_column("stage")
-    for column in ("busy cycles", "of all", "an item", "latency"):
-        table.add_column(column, justify="right")
-    for stage, name in enumerate(STAGES):
-        busy = pipeline.durations[:, stage]
-        spread = f"{busy.min():,}–{busy.max():,}" if busy.min() < busy.max() else f"{busy.max():,}"
-        latency = f"{pipeline.latencies[stage]}"
-        table.add_row(name, f"{busy.sum():,}", f"{busy.sum() / timing.cycles:.1%}", spread, latency)
-    return table
+def _reader(simulation: Simulation, operation: VectorOperation) -> Machine:
+    """The machine with the pattern of the projections that read what the operation makes, pruned if one of them is."""
+    readers = simulation.workload.readers(operation.site) if operation.site else ()
+    machines = [simulation.running(gemm) for gemm in readers]
+    pruned = (machine for machine in machines if machine.pattern is not None)
+    return next(pruned, simulation.machine.running(None))
 
 
-def _items(timing: LayerTiming) -> Table:
-    count = timing.plan.pipeline.items
-    shown = sorted({*range(min(count, _ITEMS_SHOWN)), *range(max(0, count - _ITEMS_SHOWN), count)})
-    table = table_of("first and last items, start–end of each stage in cycles")
-    table.add_column("item", justify="right")
-    for name in ("tokens × outputs", *STAGES):
-        table.add_column(name, justify="right", no_wrap=True)
-    for before, item in zip([-1, *shown], shown, strict=False):
-        if item > before + 1:
-            table.add_row("…")
-        spans = zip(timing.schedule.start[item], timing.schedule.end[item], strict=True)
-        shape = f"{timing.plan.items.tokens[item]} × {timing.plan.items.outputs[item]}"
-        table.add_row(str(item), shape, *(f"{start:,}–{end:,}" for start, end in spans))
-    return table
+def _in_the_report(reported: LayerResult | OperationResult, cycles: int, selecting: int) -> list[str]:
+    """What the report says where that is more than one operation, and the dense machine beside it."""
+    lines = []
+    if reported.cycles != cycles:
+        passes = f" and {selecting:,} of selection by software" if selecting else ""
+        lines.append(f"in the report: {reported.cycles:,} cycles, {reported.repeat} × {cycles:,}{passes}")
+    tiling = f" with {reported.dense_tiling}" if isinstance(reported, LayerResult) else ""
+    dense = reported.dense_cycles // reported.repeat
+    speedup = reported.dense_cycles / reported.cycles
+    return [*lines, f"dense machine: {dense:,} cycles{tiling}; speed-up {speedup:.3f}"]
 
 
-def _critical_path(timing: LayerTiming) -> Table:
-    path = segments(timing)
-    totals = {stage: sum(one.end - one.start for one in path if one.stage == stage) for stage in range(len(STAGES))}
-    critical = max(totals, key=lambda stage: totals[stage])
-    table = table_of(f"critical path; the critical stage is {STAGES[critical]}, {totals[critical] / timing.cycles:.1%}")
-    table.add_column("stage")
-    for column in ("items", "from", "to", "cycles"):
-        table.add_column(column, justify="right")
-    half = _SEGMENTS_SHOWN // 2
-    for skipped, group in groupby(enumerate(path), key=lambda pair: half <= pair[0] < len(path) - half):
-        run = [segment for _, segment in group]
-        if skipped:
-            cycles = sum(segment.end - segment.start for segment in run)
-            table.add_row(f"… {len(run)} more", "", f"{run[0].start:,}", f"{run[-1].end:,}", f"{cycles:,}")
-            continue
-        for one in run:
-            items = f"{one.first_item}–{one.last_item}" if one.first_item != one.last_item else f"{one.first_item}"
-            table.add_row(STAGES[one.stage], items, f"{one.start:,}", f"{one.end:,}", f"{one.end - one.start:,}")
-    return table
+def _tile_sizes(timing: LayerTiming) -> np.ndarray:
+    """`32 × 512` for every item of every core; `scan` for the one that goes ahead of them."""
+    items, count = timing.plan.items, timing.plan.pipeline.items
+    sizes = np.full((timing.plan.pipeline.cores, count), "scan", dtype=object)
+    ahead = count - items.tokens.shape[1]
+    sizes[:, ahead:] = np.vectorize(lambda tokens, outputs: f"{tokens} × {outputs}", otypes=[object])(
+        items.tokens, items.outputs
+    )
+    return sizes
+
+
+def _chunk_sizes(timing: VectorTiming) -> np.ndarray:
+    return np.vectorize(lambda operations: f"{operations:,}", otypes=[object])(timing.work.lane_operations)
+
+
+def _print_schedule(scheduled: Scheduled, breakdown: dict[str, int]) -> None:
+    screen = console()
+    screen.print(stages_table(scheduled))
+    screen.print(items_table(scheduled))
+    screen.print(critical_path_table(path_segments(scheduled.pipeline, scheduled.schedule), scheduled))
+    causes = ", ".join(f"{cause} {breakdown[cause]:,}" for cause in CAUSES if breakdown[cause])
+    screen.print(f"causes: {causes}\n", markup=False)

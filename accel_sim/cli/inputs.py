@@ -1,4 +1,4 @@
-"""What `simulate` and `pareto` are given: machines, and a trace or shapes to run on them."""
+"""What `simulate` and `pareto` are given to run on their machines: a trace, or shapes."""
 
 from __future__ import annotations
 
@@ -43,3 +43,24 @@ def load_workload(
     path = trace or shipped_trace()
     note = None if trace else f"no --trace, --workload or --gemm: using the small capture that is shipped, {path}"
     return workload_from_trace(Trace.open(path)), note
+
+
+def decode_step(
+    work: Workload, batch: int | None, context: int | None, gemms: list[str], scope: str
+) -> tuple[Workload, str | None]:
+    """One decode step of the workload where a batch is given, and a note where the context makes no difference.
+
+    Raises AccelSimError for a context without a batch, or of products given by hand, and for a batch that the workload
+    cannot make.
+    """
+    if context is not None and batch is None:
+        raise AccelSimError("--context: is of a decode step; give its batch too, such as --decode 16")
+    if batch is None:
+        return work, None
+    if context is not None and gemms:
+        raise AccelSimError("--context: products given by hand have no attention that it could belong to")
+    from accel_sim.workload import decode_workload
+
+    idle = context is not None and scope == "linear"
+    note = "--context changes attention alone, which --scope linear leaves out" if idle else None
+    return decode_workload(work, batch, context), note

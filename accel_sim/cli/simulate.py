@@ -2,65 +2,103 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING
 
-import typer
+from accel_sim.cli import simulate_options as options
+from accel_sim.cli.inputs import decode_step, load_workload
+from accel_sim.errors import AccelSimError
+from accel_sim.occupancy import MASK_MODELS
 
-from accel_sim.cli.inputs import load_workload
+if TYPE_CHECKING:
+    from accel_sim.simulation import Result, Settings, Simulation
 
 
 def simulate(
-    arch: Annotated[list[str], typer.Option(help="Architecture file; repeat to compare several.")] = ["8x16.yaml"],  # noqa: B006
-    trace: Annotated[Path | None, typer.Option(help="A captured trace.")] = None,
-    workload: Annotated[str | None, typer.Option(help="A model's published shapes, such as llama-3.1-8b.")] = None,
-    tokens: Annotated[int, typer.Option(help="Tokens of --workload.", min=1)] = 512,
-    gemm: Annotated[list[str], typer.Option(help="TOKENSxFEATURESxOUTPUTS, such as 512x4096x4096; repeatable.")] = [],  # noqa: B006
-    distribution: Annotated[str, typer.Option(help="Of the activations of --workload and --gemm.")] = "heavy_tailed",
-    seed: Annotated[int, typer.Option(help="Of those activations.")] = 0,
-    pattern: Annotated[str | None, typer.Option(help="Which pattern a flexible unit runs, such as 8:16.")] = None,
-    set_: Annotated[list[str], typer.Option("--set", help="Override a key, such as array.rows=64; repeatable.")] = [],  # noqa: B006
-    engine: Annotated[Literal["compiled", "event"], typer.Option(help="Numba recurrence or SimPy.")] = "compiled",
-    all_layers: Annotated[bool, typer.Option("--all-layers", help="A table row for every single layer.")] = False,
-    explain: Annotated[str | None, typer.Option(help="Show how this layer's cycles come about.")] = None,
-    sources: Annotated[bool, typer.Option("--sources", help="Print the source of every figure used.")] = False,
-    json_: Annotated[Path | None, typer.Option("--json", help="Write the result (a list for several --arch).")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write one row a layer.")] = None,
-    timeline: Annotated[Path | None, typer.Option(help="Write the stages for chrome://tracing or Perfetto.")] = None,
+    arch: options.Arch = ["8x16.yaml"],  # noqa: B006
+    set_: options.Set = [],  # noqa: B006
+    trace: options.Trace = None,
+    workload: options.Preset = None,
+    tokens: options.Tokens = 512,
+    gemm: options.Gemms = [],  # noqa: B006
+    distribution: options.Distribution = "heavy_tailed",
+    seed: options.Seed = 0,
+    decode: options.Decode = None,
+    context: options.Context = None,
+    scope: options.Scope = "linear",
+    pattern: options.PatternText = None,
+    policy: options.PolicyText = None,
+    masks: options.MaskText = "real",
+    mask_seed: options.MaskSeed = None,
+    engine: options.EngineName = "compiled",
+    no_quality: options.NoQuality = False,
+    all_layers: options.AllLayers = False,
+    explain: options.Explain = None,
+    sources: options.Sources = False,
+    json_: options.Json = None,
+    csv: options.Csv = None,
+    timeline: options.Timeline = None,
+    demand_trace: options.DemandTrace = None,
+    demand_layer: options.DemandLayer = None,
+    demand_format: options.DemandFormat = "csv",
 ) -> None:
     """A trace, a model's shapes or single products → cycles, speed-up, energy, area and the bottleneck."""
     from accel_sim.arch import load_arch
     from accel_sim.cli import report
-    from accel_sim.cli.explain import find_layer, print_explanation
+    from accel_sim.cli.explain import find_operation, print_explanation
+    from accel_sim.cli.files import Files
+    from accel_sim.cli.simulations import simulations
     from accel_sim.pattern import parse_pattern
-    from accel_sim.simulation import Machine, WorkloadStatistics, run
-    from accel_sim.simulation.output import write_csv, write_json
-    from accel_sim.simulation.timeline import write_timeline
 
+    settings = _settings(scope, policy, masks, mask_seed, quality=not no_quality)
+    files = Files(json_, csv, timeline, demand_trace, demand_layer, demand_format)
     chosen = parse_pattern(pattern) if pattern else None
     archs = [load_arch(source, set_) for source in arch]
-    # One --pattern beside several machines means the flexible ones among them.
-    patterns = [one.pattern(chosen if one.is_flexible or len(archs) == 1 else None) for one in archs]
     work, note = load_workload(trace, workload, tokens, gemm, distribution, seed)
-    if note:
-        report.note(note)
-    statistics = WorkloadStatistics(work)
-    machines = [Machine(one, used, engine) for one, used in zip(archs, patterns, strict=True)]
-    results = [run(machine, work, statistics) for machine in machines]
-    for result in results:
-        report.print_result(result, all_layers)
-    if explain:
-        for machine in machines:
-            print_explanation(machine, find_layer(work, explain))
+    work, context_note = decode_step(work, decode, context, gemm, scope)
+    made, notes = simulations(archs, work, chosen, settings, engine)
+    files.check(made)
+    explained = find_operation(made[0], explain, "--explain") if explain else None
+    for line in filter(None, [note, context_note, *notes]):
+        report.note(line)
+    results = [_result(simulation) for simulation in made]
+    for result, simulation in zip(results, made, strict=True):
+        report.print_result(result, simulation, all_layers)
+    if explained:
+        for result, simulation in zip(results, made, strict=True):
+            print_explanation(simulation, result, explained)
     if sources:
-        for machine in machines:
-            report.print_sources(machine.arch)
+        for one in archs:
+            report.print_sources(one)
     if len(results) > 1:
         report.print_comparison(results)
-    if json_:
-        write_json(results, json_)
-    if csv:
-        write_csv(results, csv)
-    if timeline:
-        write_timeline(machines, work, timeline)
-    report.print_written([path for path in (json_, csv, timeline) if path])
+    report.print_written(files.write(results, made))
+
+
+def _settings(scope: str, policy: str | None, masks: str, mask_seed: int | None, quality: bool) -> Settings:
+    """Raises AccelSimError for a word that is none of an option's."""
+    from accel_sim.simulation import Settings
+    from accel_sim.workload import load_policy
+
+    if scope not in ("linear", "model"):
+        raise AccelSimError(f"--scope {scope}: expected linear or model")
+    if masks not in MASK_MODELS:
+        raise AccelSimError(f"--masks {masks}: expected one of {', '.join(MASK_MODELS)}")
+    if mask_seed is not None and mask_seed < 0:
+        raise AccelSimError(f"--mask-seed {mask_seed}: expected a whole number of at least 0")
+    if mask_seed is not None and masks == "real":
+        raise AccelSimError(
+            f"--mask-seed: nothing is drawn with --masks real; give one of {', '.join(MASK_MODELS[1:])}"
+        )
+    rules = load_policy(policy) if policy else None
+    return Settings(scope=scope, policy=rules, masks=masks, seed=mask_seed or 0, quality=quality)
+
+
+def _result(simulation: Simulation) -> Result:
+    """The result, with a sign of life on a terminal."""
+    from accel_sim.cli import report
+
+    screen = report.console(stderr=True)
+    if not screen.is_terminal:
+        return simulation.result()
+    with screen.status(f"simulating {simulation.machine.arch.name}"):
+        return simulation.result()

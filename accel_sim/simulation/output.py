@@ -10,9 +10,10 @@ from accel_sim.files import replacing
 from accel_sim.simulation.result import Result
 from accel_sim.timing import CAUSES
 
-_LAYER_COLUMNS = (
-    "name", "pattern", "tokens", "features", "outputs", "repeat", "cycles", "dense_cycles", "speedup", "bottleneck",
-    "energy_pj", "dense_energy_pj", "dram_bytes", "dense_dram_bytes", "zero_fraction", "tiling",
+_COLUMNS = (
+    "name", "kind", "pattern", "tokens", "features", "outputs", "elements", "repeat", "cycles", "dense_cycles",
+    "speedup", "bottleneck", "utilisation", "energy_pj", "dense_energy_pj", "dram_bytes", "dense_dram_bytes",
+    "zero_fraction", "tiling",
 )  # fmt: skip
 
 
@@ -25,14 +26,18 @@ def write_json(results: list[Result], path: Path) -> None:
 
 
 def write_csv(results: list[Result], path: Path) -> None:
-    """One row a layer and machine; the causes of cycles as columns `cycles_<cause>`."""
+    """One row a layer, or operation of the vector unit, and machine; the causes of cycles as columns `cycles_<cause>`.
+
+    A cell is empty where a row has no such thing: the tokens of a vector operation, or a quality loss nobody knows.
+    """
     with replacing(path) as stream:
         table = csv.writer(stream)
         causes = [f"cycles_{cause}" for cause in CAUSES]
-        table.writerow(["arch", "trace", *_LAYER_COLUMNS, "quality_loss", "quality_loss_kind", *causes])
+        table.writerow(["arch", "trace", *_COLUMNS, "quality_loss", "quality_loss_kind", *causes])
         for result in results:
-            for layer in result.layers:
-                values = [getattr(layer, column) for column in _LAYER_COLUMNS]
-                loss = [layer.quality_loss.value, layer.quality_loss.kind]
-                cycles = [layer.breakdown[cause] for cause in CAUSES]
-                table.writerow([result.arch, result.trace, *values, *loss, *cycles])
+            for row in (*result.layers, *result.operations):
+                values = [getattr(row, column, "") for column in _COLUMNS]
+                loss = getattr(row, "quality_loss", None)
+                quality = [loss.value, loss.kind] if loss else ["", ""]
+                cycles = [row.breakdown[cause] for cause in CAUSES]
+                table.writerow([result.arch, result.trace, *values, *quality, *cycles])
