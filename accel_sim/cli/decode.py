@@ -1,0 +1,90 @@
+"""`accel-sim decode`: what machines gain in decode steps, against the size of the batch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from accel_sim.cli.inputs import load_workload
+
+if TYPE_CHECKING:
+    from accel_sim.arch import Arch
+    from accel_sim.study.decode import DecodeStudy
+    from accel_sim.workload import Scope, Workload
+
+DEFAULT_ARCHS = ["dense.yaml", "8x16.yaml", "weights_8x16.yaml", "8x16_row_gather.yaml", "gather.yaml"]
+DEFAULT_TOKENS = 512
+"""Positions in each KV cache of a published model's shapes, without --context."""
+
+
+def decode(
+    arch: Annotated[list[str], typer.Option(help="Architecture file; repeatable.")] = DEFAULT_ARCHS,
+    trace: Annotated[Path | None, typer.Option(help="A captured trace.")] = None,
+    workload: Annotated[str | None, typer.Option(help="A model's published shapes, such as llama-3.1-8b.")] = None,
+    distribution: Annotated[str, typer.Option(help="Of the activations of --workload.")] = "heavy_tailed",
+    seed: Annotated[int, typer.Option(help="Of those activations.", min=0)] = 0,
+    batches: Annotated[str | None, typer.Option(help="Such as 1,2,4; default 1 to 256 in powers of two.")] = None,
+    context: Annotated[int | None, typer.Option(help="Positions in each KV cache.", min=1)] = None,
+    scope: Annotated[Literal["linear", "model"], typer.Option(help="Projections, or the whole decoder.")] = "linear",
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and their data.")] = Path("decode"),
+    set_: Annotated[list[str], typer.Option("--set", help="Override a key of every --arch; repeatable.")] = [],  # noqa: B006
+) -> None:
+    """Decode steps of growing batches → speed-up, tokens a second, energy a token, and where each gain ends."""
+    from accel_sim.arch import load_arch
+    from accel_sim.cli import report
+    from accel_sim.study.batches import batches_named, batches_that_fit
+    from accel_sim.study.decode_output import write_decode_study
+
+    machines = [load_arch(source, set_) for source in arch]
+    work, note = load_workload(trace, workload, DEFAULT_TOKENS, [], distribution, seed)
+    sizes, left_out = (batches_named(batches), None) if batches is not None else batches_that_fit(work)
+    for line in filter(None, (note, left_out)):
+        report.note(line)
+    study = _run(machines, work, sizes, context, scope)
+    written = write_decode_study(study, out)
+    _print(study)
+    report.print_written(written)
+
+
+def _run(
+    machines: list[Arch], work: Workload, batches: tuple[int, ...], context: int | None, scope: Scope
+) -> DecodeStudy:
+    """The study, with a progress bar on a terminal."""
+    from rich.progress import Progress
+
+    from accel_sim.cli import report
+    from accel_sim.study.decode import run_decode_study
+    from accel_sim.study.run import designs
+
+    with Progress(console=report.console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task("", total=len(designs(machines)) * len(batches))
+        return run_decode_study(
+            machines,
+            work,
+            batches,
+            context,
+            scope,
+            lambda what: progress.update(bar, description=what, advance=1, refresh=True),
+        )
+
+
+def _print(study: DecodeStudy) -> None:
+    """Speed-up over dense by machine and batch, then a sentence a machine."""
+    from accel_sim.cli import report
+    from accel_sim.study.decode import verdict
+
+    screen = report.console()
+    table = report.table_of(f"Speed-up over dense of a decode step, by batch (scope {study.scope})")
+    table.add_column("machine", no_wrap=True)
+    for point in study.of(study.machines[0]):
+        table.add_column(str(point.batch), justify="right")
+    for machine in study.machines:
+        cells = [f"{one.speedup:.3f}{'*' if one.bottleneck == 'dram' else ' '}" for one in study.of(machine)]
+        table.add_row(machine, *cells)
+    table.caption = f"* limited by DRAM; {study.source}"
+    screen.print(table)
+    for machine in study.machines:
+        screen.print(verdict(study.of(machine)), markup=False)
