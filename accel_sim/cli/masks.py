@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from accel_sim.study.masks import MaskStudy
     from accel_sim.workload import Workload
 
-DEFAULT_ARCHS = ["8x16_elastic.yaml", "16x16_elastic.yaml", "16x16_unstructured.yaml", "8x16_row_gather.yaml"]
+DEFAULT_ARCHS = [
+    f"{name}.yaml" for name in ("8x16_elastic", "16x16_elastic", "16x16_unstructured", "8x16_row_gather", "gather")
+]
 
 
 def masks(

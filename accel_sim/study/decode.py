@@ -85,12 +85,16 @@ def run_decode_study(
     points, source = [], ""
     for batch in sorted(batches):
         step = WorkloadStatistics(decode_workload(workload, batch, context))
-        source = step.workload.source
+        source = _source(step.workload, scope)
         for arch, pattern in designs(archs):
             on_progress(f"{label(arch, pattern)}, batch {batch}")
             points.append(_point(arch, pattern, step, batch, scope))
     order = [label(arch, pattern) for arch, pattern in designs(archs)]
     return DecodeStudy(source, scope, tuple(sorted(points, key=lambda point: order.index(point.machine))))
+
+
+def _source(step: Workload, scope: Scope) -> str:
+    return f"{step.source}; {step.model.source}" if scope == "model" and step.model else step.source
 
 
 def _point(arch: Arch, pattern: Pattern | None, step: WorkloadStatistics, batch: int, scope: Scope) -> DecodePoint:

@@ -36,8 +36,8 @@ STYLE = {
     "ytick.color": "#555555",
     "svg.hashsalt": "accel_sim",
 }
-_LIGHT_DOTS_PER_INCH = 110
-_LIGHT_COLOURS = 64
+_LIGHT_DOTS_PER_INCH = 100
+_LIGHT_COLOURS = 32
 
 
 def style(**changes: object) -> AbstractContextManager:
@@ -69,7 +69,7 @@ def figure_bytes(figure: Figure, file_format: str) -> bytes:
 
 
 def light_bytes(figure: Figure, file_format: str) -> bytes:
-    """The same in a tenth of the bytes, for pictures that are kept in a repository: 64 colours, text left as text."""
+    """The same in a tenth of the bytes, for pictures that are kept in a repository: 32 colours, text left as text."""
     with style(**{"svg.fonttype": "none"}):
         content = _saved(figure, file_format, _LIGHT_DOTS_PER_INCH)
     if file_format != "png":

@@ -63,7 +63,7 @@ def json_content(study: MaskStudy) -> dict[str, Any]:
         "independent_of_masks": ", ".join(study.independent),
         "times": [asdict(time) for time in study.times],
         "errors": list(_errors(study)),
-        "needed": [asdict(one) for one in study.needed],
+        "needed": list(_needed(study)),
     }
 
 
@@ -115,13 +115,22 @@ def _errors(study: MaskStudy) -> Iterator[dict[str, Any]]:
         }
 
 
+def _needed(study: MaskStudy) -> Iterator[dict[str, Any]]:
+    """A row for each variant of the data, machine and model; lists in order of the batches."""
+    for key in dict.fromkeys((one.data, one.machine, one.masks) for one in study.needed):
+        members = [one for one in study.needed if (one.data, one.machine, one.masks) == key]
+        yield dict(zip(("data", "machine", "masks"), key, strict=True)) | {
+            quantity: [getattr(one, quantity) for one in members] for quantity in ("batch", "share", "cycles")
+        }
+
+
 def _part(error: MaskError) -> dict[str, Any]:
     errors = {"cycles_error": _triple(error.cycles_error), "speedup_error": _triple(error.speedup_error)}
     return {"cycles": error.cycles, **errors}
 
 
 def _triple(spread: Spread) -> list[float]:
-    return [round(value, 6) for value in (spread.mean, spread.low, spread.high)]
+    return [round(value, 5) for value in (spread.mean, spread.low, spread.high)]
 
 
 def _csv_row(study: MaskStudy, error: MaskError) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def draw_needed(study: MaskStudy, title: str) -> Figure:
     data = list(dict.fromkeys(one.data for one in study.needed))
     machines = list(dict.fromkeys(one.machine for one in study.needed))
     with style():
-        figure = new_figure((1.0 + 3.2 * len(data), 1.2 + 2.9 * len(machines)), title)
+        figure = new_figure((1.0 + 2.9 * len(data), 1.2 + 2.7 * len(machines)), title)
         panels = figure.subplots(len(machines), len(data), sharex=True, sharey=True, squeeze=False)
         for row, machine in zip(panels, machines, strict=True):
             for axes, name in zip(row, data, strict=True):
