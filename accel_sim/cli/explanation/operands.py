@@ -5,7 +5,7 @@ from __future__ import annotations
 from accel_sim.arch.derived import selector_units, selects
 from accel_sim.arch.schema import Mapping
 from accel_sim.arch.sparsity import GATHERS
-from accel_sim.cli.screen import size, times
+from accel_sim.cli.screen import count, size, times
 from accel_sim.simulation import Machine, Simulation
 from accel_sim.timing import LayerTiming
 from accel_sim.timing.formats import SCALE_BYTES, formats
@@ -92,7 +92,7 @@ def _gathered(gemm: Gemm, timing: LayerTiming, machine: Machine) -> list[str]:
         return [
             f"gathered: {product.features} of {product.stored_features} features are needed by some token"
             f" ({product.features / product.stored_features:.1%}); the weights of one, {outputs} outputs, are a run of"
-            f" {-(-outputs // burst)} bursts of {burst} B",
+            f" {count(-(-outputs // burst), 'burst')} of {burst} B",
             f"ahead of them all activations are read once to know which: {size(timing.plan.scanned_bytes)} in"
             f" {int(scan[:, LOAD].sum()):,} cycles, {int(scan[:, SELECT].sum()):,} of selection; the first weights wait"
             " for it",
