@@ -159,7 +159,7 @@ def test_groups_that_do_not_deal_evenly_are_named(explained):
 def test_groups_that_deal_evenly_are_not_complained_about(explained):
     text = explained(with_codes(np.ones((32, 512), np.int8), 32, ELASTIC))
     assert "32 groups deal evenly, 2 rounds" in text
-    assert "16 cycles, mean 16.0 over 1 panels of tokens" in text
+    assert "16 cycles, mean 16.0 over 1 panel of tokens" in text
     assert "0.0% of the array's time is synchronisation: rows and slices wait" in text
 
 
@@ -187,7 +187,7 @@ def test_a_narrow_supply_of_windows_is_named(explained):
     # One group a cycle for a window of 32: 32 cycles, where empty groups would take 2.
     changes = [*ELASTIC, "sparsity.weight_groups_per_cycle=1"]
     text = explained(with_codes(np.zeros((32, 512), np.int8), 32, changes))
-    assert "supplies 1 groups a cycle, so a window of 32 takes 32 cycles at least" in text
+    assert "supplies 1 group a cycle, so a window of 32 takes 32 cycles at least" in text
     assert "30 cycles of waiting; activations" in text
 
 

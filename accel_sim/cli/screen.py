@@ -75,11 +75,11 @@ def count(number: int, what: str) -> str:
     return f"{number:,} {what}" + "s" * (number != 1)
 
 
-def size(count: int) -> str:
+def size(length: int) -> str:
     """Bytes with three figures or more: `1,184 B`, `35 kB`, `12.35 MB`."""
-    if count < 10_000:
-        return f"{count:,} B"
-    return f"{count / 1e3:,.0f} kB" if count < 1e6 else f"{count / 1e6:,.2f} MB"
+    if length < 10_000:
+        return f"{length:,} B"
+    return f"{length / 1e3:,.0f} kB" if length < 1e6 else f"{length / 1e6:,.2f} MB"
 
 
 def span(low: int, high: int) -> str:

@@ -133,14 +133,14 @@ def _skipped_zeros(timing: LayerTiming, machine: Machine, pattern: Pattern) -> l
     slots = product.tokens * pattern.groups(product.features) * pattern.n
     return [
         f"array tile: {machine.arch.array.rows} tokens × {machine.arch.array.cols} outputs; "
-        f"{span(int(panels.min()), int(panels.max()))} cycles, mean {panels.mean():.1f} over {len(panels)} panels of"
+        f"{span(int(panels.min()), int(panels.max()))} cycles, mean {panels.mean():.1f} over {count(len(panels), 'panel')} of"
         f" tokens{known}; every group full: {most}; fixed skipping {tile_row_cycles(lanes, product.features, pattern)},"
         f" dense {tile_row_cycles(lanes, product.features, None)}",
         f"{windows.nonzeros.sum() / slots:.1%} of the kept slots hold no zero;"
         f" {_waiting(timing):.1%} of the array's time is synchronisation: rows{_and_slices(machine)} wait for the"
         f" slowest of them every {sparsity.sync_window} groups",
         _dealing(product, machine, pattern, windows),
-        f"the weight port supplies {supplied_groups_per_cycle(machine.arch)} groups a cycle, so a window of"
+        f"the weight port supplies {count(supplied_groups_per_cycle(machine.arch), 'group')} a cycle, so a window of"
         f" {min(sparsity.sync_window, pattern.groups(product.features))} takes"
         f" {_supply(product, machine, pattern)} cycles at least",
     ]
