@@ -17,11 +17,17 @@ demo: .venv/installed $(TRACE)/trace.json
 	$(BIN)/pareto --trace $(TRACE) $(MACHINES:%=--arch %.yaml) --out $(OUT)/pareto
 	@echo "The demo made:" && echo "$(TRACE)/" && find $(OUT) -type f ! -path '$(TRACE)/*' | sort
 
-# The committed reference study: the demo's figures, as they stand in README.md.
+# The committed reference study: the demo's figures, as they stand in README.md; the trace against its statistics
+# (docs/masks.md, four minutes on two cores); decoding against the batch (docs/decode.md).
 report: demo
 	mkdir -p reports/smollm2-135m
 	cp $(OUT)/pareto/* reports/smollm2-135m/
 	$(BIN)/simulate --trace $(TRACE) $(MACHINES:%=--arch %.yaml) > reports/smollm2-135m/simulate.txt
+	$(BIN)/accel-sim masks --trace $(TRACE) --out $(OUT)/masks
+	$(BIN)/accel-sim decode --trace $(TRACE) --out $(OUT)/decode
+	mkdir -p reports/smollm2-135m/masks reports/smollm2-135m/decode
+	cp $(foreach kind,json csv md png,$(OUT)/masks/*.$(kind)) reports/smollm2-135m/masks/
+	cp $(foreach kind,json csv md png,$(OUT)/decode/*.$(kind)) reports/smollm2-135m/decode/
 
 # Beside SCALE-Sim, ZigZag and AccelForge, and within our own limits: about a quarter of an hour on two cores, and 5 GiB,
 # most of it SCALE-Sim's. Writes reports/benchmarks.json and the table in docs/benchmarks.md.
