@@ -69,6 +69,12 @@ def test_an_output_stationary_tile_is_groups_over_groups_a_cycle(explained):
     assert "38 groups of 16, 2 a cycle: 19 cycles (dense 38); the last group holds 8 of 16 features" in text
 
 
+def test_a_panel_that_does_not_fit_comes_in_pieces(explained):
+    text = explained(by_hand("32x8192x64", "dense", ["sram.activation_bytes=65536", "sram.weight_bytes=65536"]))
+    # Half of a buffer is an eighth of a panel of 32 × 8,192 codes.
+    assert "1 panel of 32 tokens × 2 panels of 32 outputs: 2 tiles, each in 8 pieces of the features" in text
+
+
 def test_a_group_with_more_slots_than_lanes_takes_several_cycles(explained):
     assert "2 groups of 64, 2 cycles each: 4 cycles" in explained(
         by_hand("32x128x32", "8x16", ["sparsity.patterns=['32:64']"])
