@@ -79,22 +79,9 @@ class _Tiles:
 
 def product_buffers(timing: LayerTiming, arch: Arch, pattern: Pattern | None, walked: Walk) -> Requests:
     """Every access of one product, by cycle."""
-    items, product, sram = timing.plan.items, timing.plan.product, arch.sram
-    stored, used = formats(product, arch, pattern), array_pattern(arch, pattern)
-    padded = product.features if used is None else used.groups(product.features) * used.m
-    rows = {"activations": (stored.activation_sram_bytes,) * 2, "weights": (stored.weight_sram_bytes,) * 2}
-    other = "activations" if arch.sparsity.operand == "weights" else "weights"
-    rows[other] = rows[other][0], padded
-    activations = _Buffer(ACTIVATION_SRAM, sram.activation_bytes, *rows["activations"])
-    weights = _Buffer(WEIGHT_SRAM, sram.weight_bytes, *rows["weights"])
-
-    start, latencies = timing.schedule.start, timing.plan.pipeline.latencies
-    loaded = start[..., LOAD] + latencies[LOAD]
-    first = np.broadcast_to(loaded[0], loaded.shape)  # what all cores need comes with the first core's load
-    arrives = {True: loaded, False: first}
-    activations_arrive, weights_arrive = (arrives[one.runs.split] for one in (walked.activations, walked.weights))
-    if selects_at_load(arch, pattern):
-        activations_arrive = start[..., SELECT] + latencies[SELECT]
+    items, product = timing.plan.items, timing.plan.product
+    activations, weights = _operand_buffers(product, arch, pattern)
+    activations_arrive, weights_arrive = _arrivals(timing, arch, pattern, walked)
     tiles = _Tiles.of(timing)
     lines = [
         _arriving(activations, walked.activations, items.loaded_activations, product, _own(timing, activations_arrive)),
@@ -103,12 +90,40 @@ def product_buffers(timing: LayerTiming, arch: Arch, pattern: Pattern | None, wa
         _reading(weights, walked.weights, tiles, timing),
         *_outputs(timing, arch),
     ]
-    if product.gathers_features and not items.loaded_activations.any():  # what was read ahead of the items has stayed
-        brought = np.array([product.tokens * activations.row_written])
-        lines.append(Requests.of(activations_arrive[0, 0], activations.level, 0, 0, brought, True))
+    if product.gathers_features and not items.loaded_activations.any():
+        # What was read ahead of the items has stayed: each core its own tokens, counted once where all need the same.
+        runs, cores = walked.activations.runs, np.arange(arch.cores.count)
+        tokens = np.where(runs.split | (cores == 0), runs.units.sum(axis=1), 0)
+        brought, cycle = tokens * activations.row_written, activations_arrive[:, 0]
+        lines.append(Requests.of(cycle, activations.level, cores, 0, brought, True))
     if arch.array.dataflow == "weight_stationary":
         lines += _partial_sums(timing, arch, pattern, walked, tiles)
     return Requests.joined(lines).in_order()
+
+
+def _operand_buffers(product: Product, arch: Arch, pattern: Pattern | None) -> tuple[_Buffer, _Buffer]:
+    """Those of activations and of weights."""
+    stored, used = formats(product, arch, pattern), array_pattern(arch, pattern)
+    padded = product.features if used is None else used.groups(product.features) * used.m
+    activations, weights = stored.activation_sram_bytes, stored.weight_sram_bytes
+    taken = (padded, weights) if arch.sparsity.operand == "weights" else (activations, padded)
+    return (
+        _Buffer(ACTIVATION_SRAM, arch.sram.activation_bytes, activations, taken[0]),
+        _Buffer(WEIGHT_SRAM, arch.sram.weight_bytes, weights, taken[1]),
+    )
+
+
+def _arrivals(timing: LayerTiming, arch: Arch, pattern: Pattern | None, walked: Walk) -> tuple[Integers, Integers]:
+    """Cycles in which activations and weights start to come out of the DRAM, or of the selectors; [cores, items]."""
+    start, latencies = timing.schedule.start, timing.plan.pipeline.latencies
+    loaded = start[..., LOAD] + latencies[LOAD]
+    of_first_core = np.broadcast_to(loaded[0], loaded.shape)  # which fetches what all cores need
+    activations, weights = (
+        loaded if operand.runs.split else of_first_core for operand in (walked.activations, walked.weights)
+    )
+    if selects_at_load(arch, pattern):
+        activations = start[..., SELECT] + latencies[SELECT]
+    return activations, weights
 
 
 def vector_buffers(timing: VectorTiming, arch: Arch) -> Requests:
