@@ -9,8 +9,10 @@ from accel_sim.occupancy import REAL_MASKS
 from accel_sim.pattern import Pattern
 from accel_sim.simulation.nonzeros import Skipping, windows
 from accel_sim.timing import Latencies, Nonzeros, bottleneck, time_layer
+from accel_sim.timing.items import cut
 from accel_sim.timing.layer import candidates
 from accel_sim.timing.product import Product
+from accel_sim.timing.tiling import Tiling
 from accel_sim.workload import Gemm
 
 NONE = Latencies(0, 0, 0)
@@ -224,6 +226,16 @@ def test_bursts_round_every_run_up():
     assert timing.plan.traffic.read.sum() >= 7 * 64
 
 
+def test_a_block_that_is_held_whole_is_one_run_of_bursts():
+    # The activations come in two pieces of 50 features: 4 rows of 52 bytes, each a burst of 64. The 4 columns of 104
+    # bytes that are held come at once, 416 bytes, whatever is done to the activations.
+    arch = load_arch("dense", [*SMALL, "dram.burst_bytes=64"])
+    tiling = Tiling("weights", block_panels=1, panel_tokens=4, replacement="never", streaming="chunks", chunks=2)
+    items = cut(Product.of(Gemm("layer", "site", 4, 100, 4)), arch, None, tiling)
+    assert items.activation_bytes.tolist() == [[4 * 64, 4 * 64]]
+    assert items.weight_bytes.tolist() == [[7 * 64, 0]]
+
+
 def test_turning_the_bus_round_takes_longer_for_stores_alone():
     gemm = Gemm("layer", "site", 512, 64, 512)
     plain, turned = (timed("dense", [f"dram.turnaround={factor}"], gemm) for factor in (1, 2))
@@ -243,6 +255,11 @@ def test_the_mapping_holds_the_search_to_what_was_asked():
     assert {(one.tiling.held, one.tiling.block_panels) for one in three} == {("weights", 3)}
     with pytest.raises(AccelSimError, match="mapping fits no tiling; there are: activations in blocks of 1"):
         timed("dense", ["mapping.block_panels=999"], gemm)
+
+
+def test_the_dense_counterpart_chooses_for_itself():
+    arch = load_arch("8x16", ["mapping.held=activations", "mapping.block_panels=1"])
+    assert arch.dense().mapping == load_arch("dense").mapping
 
 
 def test_windows_of_another_number_of_tokens_are_refused():

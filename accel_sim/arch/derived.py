@@ -50,7 +50,7 @@ def slices(arch: Arch) -> int:
 
 
 def supplied_groups_per_cycle(arch: Arch) -> int:
-    """Groups a cycle whose operands the ports deliver where zeros are skipped: as set, or as many as can be finished."""
+    """Groups a cycle whose operands the ports deliver where zeros are skipped: as set, or all that can be finished."""
     peak = slices(arch) if arch.sparsity.skipping == "elastic" else arch.sparsity.sync_window
     return arch.sparsity.weight_groups_per_cycle or peak
 

@@ -58,11 +58,13 @@ class Arch(Section):
         return len(self.sparsity.patterns) > 1
 
     def dense(self) -> Arch:
-        """The dense machine this one is compared with: same multipliers, memories, technology and zero gating.
+        """The dense machine this one is compared with: same multipliers, cores, memories, technology and zero gating.
 
-        A weight or activation port that was set by hand stays; one left automatic shrinks to the dense demand.
+        A weight or activation port that was set by hand stays; one left automatic shrinks to the dense demand. A
+        `mapping` was made for this machine, so its counterpart chooses its own tilings.
         """
-        return self.model_copy(update={"name": f"{self.name}-dense", "sparsity": Sparsity()})
+        name = f"{self.name}-dense"
+        return self.model_copy(update={"name": name, "sparsity": Sparsity(), "mapping": Mapping()})
 
     def pattern(self, chosen: Pattern | None = None) -> Pattern | None:
         """The pattern a run uses: `chosen` if the unit has it, else the one with the largest groups; None when dense.

@@ -53,7 +53,7 @@ class Items:
 
 
 def item_count(product: Product, arch: Arch, tiling: Tiling) -> int:
-    """Pipeline items that `cut` makes on a core (at most: chunks may come out fewer)."""
+    """Pipeline items that `cut` makes, of all cores together (at most: chunks may come out fewer)."""
     cores = {"tokens": 1, "outputs": 1} | {arch.cores.split: arch.cores.count}
     panels = {
         "activations": -(-share(product.tokens, tiling.panel_tokens, cores["tokens"]) // tiling.panel_tokens),
@@ -61,7 +61,7 @@ def item_count(product: Product, arch: Arch, tiling: Tiling) -> int:
     }
     held = panels.pop(tiling.held)
     (streamed,) = panels.values()
-    return -(-held // tiling.block_panels) * streamed * tiling.chunks
+    return -(-held // tiling.block_panels) * streamed * tiling.chunks * arch.cores.count
 
 
 @dataclass(frozen=True)
@@ -206,28 +206,32 @@ def _bytes(
     streaming: Integers,
     features: Integers,
 ) -> tuple[Integers, Integers]:
-    """DRAM bytes of the held operand [cores, blocks, chunks] and of the streaming one [cores, panels, chunks].
+    """DRAM bytes of the held operand [cores, blocks, chunks] (one chunk of all features where a block is brought whole)
+    and of the streaming one [cores, panels, chunks].
 
     Whole rows (tokens, or outputs) lie one behind the other, so a transfer of them is one run of bursts; parts of rows
     are a run each, and so are the rows of weights that are gathered feature by feature.
     """
     stored = formats(product, arch, pattern)
     burst = arch.dram.burst_bytes
+    whole = np.array([product.features], dtype=np.int64)
 
-    def rows(units: Integers, row_bytes: int) -> Integers:
-        if len(features) == 1:
+    def rows(units: Integers, row_bytes: int, pieces: Integers) -> Integers:
+        if len(pieces) == 1:
             return _bursts(units * row_bytes, burst)[:, :, None]
-        return units[:, :, None] * _bursts(-(-row_bytes * features // product.features), burst)
+        return units[:, :, None] * _bursts(-(-row_bytes * pieces // product.features), burst)
 
-    def weights(units: Integers) -> Integers:
+    def activations(units: Integers, pieces: Integers) -> Integers:
+        return rows(units, stored.activation_dram_bytes, pieces)
+
+    def weights(units: Integers, pieces: Integers) -> Integers:
         if not product.gathers_features:
-            return rows(units, stored.weight_dram_bytes)
-        scales = _bursts(units * SCALE_BYTES, burst)[:, :, None] * (np.arange(len(features)) == 0)
-        return _bursts(units, burst)[:, :, None] * features + scales
+            return rows(units, stored.weight_dram_bytes, pieces)
+        scales = _bursts(units * SCALE_BYTES, burst)[:, :, None] * (np.arange(len(pieces)) == 0)
+        return _bursts(units, burst)[:, :, None] * pieces + scales
 
-    if tiling.held == "weights":
-        return weights(blocks), rows(streaming, stored.activation_dram_bytes)
-    return rows(blocks, stored.activation_dram_bytes), weights(streaming)
+    held, streamed = (weights, activations) if tiling.held == "weights" else (activations, weights)
+    return held(blocks, features if tiling.replacement == "chunks" else whole), streamed(streaming, features)
 
 
 def _bursts(run_bytes: Integers, burst: int) -> Integers:

@@ -100,10 +100,15 @@ class ProductDemand:
     def _layouts(self) -> dict[str, Layout]:
         product, burst, walked = self.timing.plan.product, self.arch.dram.burst_bytes, self._walk
         stored = formats(product, self.arch, self.pattern)
-        chunks = walked.chunk_features
         activations = RowMajor.of(
-            walked.activations.runs, stored.activation_dram_bytes, chunks, burst, None, product.tokens
+            walked.activations.runs,
+            stored.activation_dram_bytes,
+            self._fetched_features(walked.activations),
+            burst,
+            None,
+            product.tokens,
         )
+        chunks = self._fetched_features(walked.weights)
         if product.gathers_features:
             weights = FeatureMajor.of(
                 walked.weights.runs, SCALE_BYTES, chunks, burst, self.needed, product.stored_features
@@ -113,6 +118,11 @@ class ProductDemand:
                 walked.weights.runs, stored.weight_dram_bytes, chunks, burst, self.needed, product.stored_outputs
             )
         return {"activations": activations, "weights": weights}
+
+    def _fetched_features(self, operand: Operand) -> Integers:
+        """Features of the pieces that rows are fetched in."""
+        chunks = self._walk.chunk_features
+        return chunks.sum(keepdims=True) if operand.whole else chunks
 
     def _shared_buffer(self, bases: Mapping[str, int]) -> list[Requests]:
         """What passes through the buffer that cores share, a line for every operand and item: written as it comes from
