@@ -150,6 +150,15 @@ def test_tiles_that_do_not_overlap_wait_for_the_pipeline_of_a_broadcast_array():
     assert time_layer(product(128, 64, 128), arch, None, LATENCIES).plan.compute.fill.sum() == 16 * LATENCIES.compute
 
 
+@pytest.mark.parametrize("interconnect", ["broadcast", "systolic"])
+def test_a_single_tile_has_nothing_to_overlap_with(interconnect):
+    overlapping, waiting = (
+        timed("dense", product(32, 64, 32), [f"array.interconnect={interconnect}", f"array.fold_overlap={overlap}"])
+        for overlap in ("true", "false")
+    )
+    assert overlapping.cycles == waiting.cycles
+
+
 def test_write_back_moves_compressed_activations():
     gemm = product(512, 4096, 4096)
     at_load, at_write_back = load_arch("8x16"), load_arch("8x16", ["sparsity.selector.placement=write_back"])
@@ -301,6 +310,9 @@ def test_products_too_large_to_hold_are_refused_before_anything_runs():
     arch = load_arch("dense")
     with pytest.raises(AccelSimError, match=r"layer: [\d,]+ pipeline items, at most 4,000,000 are simulated"):
         time_layer(product(10**9, 64, 10**6), arch, None, LATENCIES)
+    many_cores = load_arch("dense", ["cores.count=1024"])
+    with pytest.raises(AccelSimError, match=r"layer: [\d,]+ pipeline items, at most 4,000,000 are simulated"):
+        time_layer(product(10**8, 64, 1000), many_cores, None, LATENCIES)
     with pytest.raises(AccelSimError, match="200000 features can overflow the INT32 sums"):
         product(1, 200_000, 16)
 

@@ -67,6 +67,13 @@ def _gap(arch: Arch, depth: int) -> int:
     return 0 if arch.array.fold_overlap else skew(arch) or depth
 
 
+def through_array(arch: Arch, depth: int) -> int:
+    """Cycles from the end of an item's time in the array to its last sum: what no gap behind its last tile covers."""
+    if arch.array.fold_overlap:
+        return depth + skew(arch)
+    return depth if skew(arch) else 0
+
+
 def fixed_rate(items: Items, arch: Arch, pattern: Pattern | None, depth: int) -> ArrayTime:
     """The last tile of an item may be narrower; it is counted as wide as the others."""
     tile = tile_row_cycles(arch.array.lanes, items.features, array_pattern(arch, pattern))

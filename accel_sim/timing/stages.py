@@ -12,7 +12,7 @@ import numpy.typing as npt
 from accel_sim.arch.derived import selector_units, selects
 from accel_sim.arch.schema import Arch
 from accel_sim.pattern import Pattern
-from accel_sim.timing.array_time import array_time, skew
+from accel_sim.timing.array_time import array_time, through_array
 from accel_sim.timing.formats import formats
 from accel_sim.timing.items import Integers, Items
 from accel_sim.timing.pipeline import Pipeline
@@ -178,7 +178,7 @@ def pipeline(
         shared = np.concatenate([[False], shared])
         after_select = np.arange(len(exclusive)) == 1
     selecting = latencies.select if selects_at_load(arch, pattern) else 0
-    through = latencies.compute + (skew(arch) if arch.array.fold_overlap else 0)
+    through = through_array(arch, latencies.compute)
     waits = [arch.dram.latency_cycles, selecting, through, latencies.requantise, 0]
     return Pipeline(durations, np.array(waits, dtype=np.int64), exclusive, shared, after_select)
 
