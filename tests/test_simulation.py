@@ -14,12 +14,14 @@ from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 from accel_sim.simulation import Machine, Result, Simulation, WorkloadStatistics, simulate
 from accel_sim.simulation.output import write_csv, write_json
+from accel_sim.simulation.simulate import Settings
 from accel_sim.simulation.timeline import write_timeline
 from accel_sim.timing import CAUSES
 from accel_sim.trace import Trace
-from accel_sim.workload import Gemm, SiteActivations, Weights, Workload
+from accel_sim.workload import Gemm, Policy, SiteActivations, Weights, Workload
 from accel_sim.workload.by_hand import gemm_workload
 from accel_sim.workload.from_trace import workload_from_trace
+from accel_sim.workload.policy import Rule
 from accel_sim.workload.presets import preset_workload
 
 ARCHS = ("dense", "2x4", "4x8", "8x16", "16x32")
@@ -208,6 +210,26 @@ def test_projections_of_one_site_share_its_selection_at_write_back():
     for arch, times in ((at_load, 2), (at_write_back, 1)):
         single, both = (simulate(arch, workload).energy_pj["selector"] for workload in (once, twice))
         assert both == pytest.approx(times * single)
+
+
+def test_a_site_is_selected_once_for_every_pattern_that_reads_it():
+    drawn = one_layer()
+    gemms = tuple(replace(drawn.gemms[0], name=name) for name in ("q_proj", "k_proj", "v_proj"))
+    workload = Workload(drawn.name, drawn.source, gemms, drawn.sites)
+    other = Rule(projections=("k_proj",), pattern="4:8")
+    mixed = Policy("mixed", "", default=Pattern("8:16"), rules=(other,))
+    arch = load_arch("flexible", ["sparsity.selector.placement=software"])
+    result = simulate(arch, workload, settings=Settings(policy=mixed, quality=False))
+    kernel = arch.sparsity.selector.software_launch_cycles
+    assert [layer.breakdown["selector"] > kernel for layer in result.layers] == [True, True, False]
+
+
+def test_experts_that_share_the_zeros_of_the_first_are_named():
+    drawn = one_layer()
+    many = Workload(drawn.name, drawn.source, (replace(drawn.gemms[0], tokens=32, repeat=2),), drawn.sites)
+    for name, said in (("8x16_elastic", True), ("8x16", False)):
+        result = simulate(load_arch(name), many, settings=Settings(quality=False))
+        assert any("with the non-zeros of the first" in line for line in result.approximations) == said
 
 
 def test_gating_counts_the_slots_that_hold_zeros():

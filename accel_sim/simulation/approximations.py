@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accel_sim.arch.sparsity import SKIPS_ZEROS
+from accel_sim.pattern import Pattern
 from accel_sim.simulation.layers import Layer
 from accel_sim.simulation.nonzeros import Skipping
 from accel_sim.simulation.settings import Comparison
@@ -17,6 +18,9 @@ def approximations(compared: Comparison, layers: list[Layer]) -> list[str]:
     repeated = _sampled_sites(compared, layers) if sparsity.skipping in SKIPS_ZEROS else 0
     if repeated:
         said.append(f"{repeated} sites hold a sample of their tokens, whose non-zeros are taken again for the others")
+    alike = sum(layer.gemm.repeat > 1 and layer.gemm.prunable for layer in layers)
+    if Skipping.of(compared.machine.arch).needs_activations and alike:
+        said.append(f"{alike} products stand for several equal ones (experts), with the non-zeros of the first")
     if sparsity.skipping in ("output_gather", "gather"):
         said.append("which outputs are needed is known before the product (an oracle, no predictor)")
     if sparsity.selector.placement == "software" and compared.machine.pattern is not None:
@@ -25,6 +29,9 @@ def approximations(compared: Comparison, layers: list[Layer]) -> list[str]:
         said.append("operands of attention are taken to hold no zeros")
     if settings.scope == "linear" and sparsity.selector.placement == "write_back" and compared.machine.pattern:
         said.append("selecting at write-back takes none of the linear projections' time (scope model counts it)")
+    copied = _sites_of_several_patterns(layers)
+    if settings.scope == "model" and sparsity.selector.placement == "write_back" and copied:
+        said.append(f"{copied} sites are read under several patterns; storing one copy of them is counted")
     return said
 
 
@@ -32,3 +39,10 @@ def _sampled_sites(compared: Comparison, layers: list[Layer]) -> int:
     sites = compared.workload.sites
     used = {layer.gemm.site for layer in layers if layer.gemm.prunable and layer.gemm.site in sites}
     return sum(sites[site].sampled_rows is not None for site in used)
+
+
+def _sites_of_several_patterns(layers: list[Layer]) -> int:
+    patterns: dict[str, set[Pattern | None]] = {}
+    for layer in layers:
+        patterns.setdefault(layer.gemm.rows_of or layer.gemm.site, set()).add(layer.pattern)
+    return sum(len(found) > 1 for found in patterns.values())

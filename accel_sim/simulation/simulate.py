@@ -64,20 +64,21 @@ class Simulation:
         return compose(compared, list(self._layers()))
 
     @cached_property
-    def _selected_by_vector_unit(self) -> set[str]:
+    def _selected_by_vector_unit(self) -> set[tuple[str, Pattern | None]]:
         """Sites whose producer is in the scope and selects them itself, where that is done at write-back."""
         if self.machine.arch.sparsity.selector.placement != "write_back":
             return set()
-        return {one.site for one in self.operations if isinstance(one, VectorOperation) and one.site}
+        produced = [one for one in self.operations if isinstance(one, VectorOperation) and one.site]
+        return {(one.site, self._behind(one).pattern) for one in produced}
 
     @cached_property
-    def _pattern_of_site(self) -> dict[str, Pattern | None]:
-        """What a site is stored for: the pattern of the projections that read it, pruned if one of them is."""
-        patterns: dict[str, Pattern | None] = {}
+    def _patterns_of_site(self) -> dict[str, tuple[Pattern | None, ...]]:
+        """The patterns that projections read a site under, the pruned ones first: each needs a copy of its own, and the
+        first is what the producer stores."""
+        patterns: dict[str, dict[Pattern | None, None]] = {}
         for gemm in self.workload.gemms:
-            site = gemm.rows_of or gemm.site
-            patterns[site] = patterns.get(site) or self.running(gemm).pattern
-        return patterns
+            patterns.setdefault(gemm.rows_of or gemm.site, {})[self.running(gemm).pattern] = None
+        return {site: tuple(sorted(found, key=lambda pattern: pattern is None)) for site, found in patterns.items()}
 
     @cached_property
     def _rows_of_site(self) -> dict[str, int]:
@@ -96,8 +97,8 @@ class Simulation:
                 continue
             site, selection = operation.rows_of or operation.site, SiteSelection()
             machine = self.running(operation)
-            if machine.pattern is not None and site not in selected:
-                selected.add(site)
+            if machine.pattern is not None and (site, machine.pattern) not in selected:
+                selected.add((site, machine.pattern))
                 selection = select_site(self._rows_of_site[site], operation.features, machine.arch, machine.pattern)
             yield self._product(operation, machine, selection)
 
@@ -131,7 +132,7 @@ class Simulation:
 
     def _behind(self, operation: VectorOperation) -> Machine:
         """The machine with the pattern of the projections that read what the operation makes."""
-        return self.machine.running(self._pattern_of_site.get(operation.site) if operation.site else None)
+        return self.machine.running(self._patterns_of_site.get(operation.site, (None,))[0])
 
     def _zeros(self, gemm: Gemm, machine: Machine) -> SiteZeros:
         """Zeros of the product's activations; where nobody captured them (attention) nothing is known: none."""
