@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import accel_forge, elastic, limits, peak_rates, quoted, scale_sim, zig_zag
 from benchmarks.children import ChildFailed
 from benchmarks.peers import ACCELFORGE, PEERS, SCALE_SIM, ZIGZAG, Environment, Peer, PeerMissing, prepare
+from benchmarks.progress import say
 from benchmarks.rows import Row, markdown, not_run, replace_between_markers, write_json
 from benchmarks.versions import ROOT, versions
 
@@ -78,11 +77,6 @@ def write(rows: list[Row], json: Path | None, whole: bool) -> None:
         say(f"wrote the table in {PAGE}")
     else:
         say("not all peers ran: the report and the page stay as they are")
-
-
-def say(what: str) -> None:
-    """Progress, on stderr."""
-    print(f"{time.strftime('%H:%M:%S')}  {what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

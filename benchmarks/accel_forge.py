@@ -54,7 +54,7 @@ def rows(environment: Environment) -> list[Row]:
         for row in _product_rows(machine, gemm, there, used)
     ]
     seconds = sum(product["seconds"] for product in found)
-    name = "wall time of the four products, both warm"
+    name = "the four products, both warm"
     return [*compared, Row(GROUP, name, warm, seconds, "s", COMMAND, used, faster=True)]
 
 

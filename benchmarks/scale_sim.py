@@ -20,6 +20,7 @@ from benchmarks.clock import median_seconds
 from benchmarks.ours import compute_cycles, gemm_arguments, simulate_command, timings
 from benchmarks.peers import Environment
 from benchmarks.products import LLAMA_REDUCED, SMOLLM2_LAYER
+from benchmarks.progress import say
 from benchmarks.rows import Row, Wanted
 from benchmarks.versions import versions
 
@@ -48,6 +49,7 @@ def rows(environment: Environment) -> list[Row]:
 
 def run_scale_sim(python: Path, dataflow: str, products: Sequence[Gemm]) -> ScaleSimRun:
     """All `products` in one SCALE-Sim process; `dataflow` is `os` or `ws`. Raises ChildFailed when it gives up."""
+    say(f"SCALE-Sim, {SPELLED[dataflow]}: {', '.join(gemm.name for gemm in products)}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_inputs(folder, dataflow, products)
@@ -86,7 +88,7 @@ def _dataflow_rows(environment: Environment, dataflow: str) -> list[Row]:
     overlapping = timings(load_arch(arch.name, ["array.fold_overlap=true"]), SMOLLM2_LAYER)
     overlapped = Row(
         group,
-        "the seven projections with our folds overlapping, as on every other machine",
+        "SmolLM2-135M, the seven projections, our folds overlapping",
         sum(map(compute_cycles, overlapping)),
         sum(peer.cycles),
         "cycles",
@@ -113,8 +115,16 @@ def _cost_rows(
         return Row(group, name, seconds, peer.seconds, "s", COMMAND, used, faster=True, wanted=wanted)
 
     return [
-        faster("wall time of the seven projections, planned and scheduled warm", warm, TIMES_FASTER),
-        faster("the same without sharing the schedule of equal shapes", singly),
-        faster("the same as a whole `simulate` command, interpreter start included", cold.seconds),
-        Row(group, "memory of that command", cold.peak_bytes, peer.peak_bytes, "bytes", COMMAND, used),
+        faster("SmolLM2-135M, the seven projections, planned and scheduled warm", warm, TIMES_FASTER),
+        faster("SmolLM2-135M, the seven projections, warm, equal shapes scheduled again", singly),
+        faster("SmolLM2-135M, the seven projections, whole `simulate` command", cold.seconds),
+        Row(
+            group,
+            "SmolLM2-135M, the seven projections, memory of the command",
+            cold.peak_bytes,
+            peer.peak_bytes,
+            "bytes",
+            COMMAND,
+            used,
+        ),
     ]

@@ -40,7 +40,10 @@ def rows(environment: Environment) -> list[Row]:
         name = f"SmolLM2-135M {gemm.name}"
         compared.append(Row(GROUP, f"{name}, array at work", compute_cycles(here), array, "cycles", COMMAND, used))
         compared.append(Row(GROUP, f"{name}, start to end", here.cycles, total, "cycles", COMMAND, used))
-    search, process = "the seven projections, both warm", "the same as whole processes, interpreter start included"
+    search, process = (
+        "SmolLM2-135M, the seven projections, both warm",
+        "SmolLM2-135M, the seven projections, whole processes",
+    )
     return [
         *compared,
         Row(GROUP, search, warm, found["seconds"], "s", COMMAND, used, faster=True, wanted=Wanted("least", 100)),
