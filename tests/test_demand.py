@@ -236,8 +236,35 @@ def test_gathered_outputs_are_read_where_they_lie():
     assert gathered("output_gather", [1, 20]).tolist() == [12, 240, 256]
 
 
+def test_scales_come_with_the_first_chunk_of_gathered_features():
+    # 64 features of 32 outputs are 2 KiB, of which half a buffer of 1 KiB holds a quarter; scales are 128 bytes.
+    arch = load_arch("dense", ["sparsity.skipping=row_gather", "sram.weight_bytes=1024"])
+    simulation = simulation_of(arch, Gemm("layer", "site", 1, 64, 32), np.ones((1, 64), np.int8))
+    assert simulation.time(simulation.workload.gemms[0]).plan.tiling.chunks == 4
+    weights = next(region for region in demand_regions(simulation) if region.operand == "weights")
+    dram = at("dram", requests_of(simulation))
+    read = dram.address[(dram.address >= weights.address) & ~dram.write] - weights.address
+    scales = [2048, 2080, 2112, 2144]
+    assert read.tolist() == [*scales, *range(0, 2048, 32)]
+
+
 def test_nothing_needed_is_one_row_all_the_same():
     assert len(gathered("row_gather", [])) == 1 + 4
+
+
+def test_the_array_reads_panel_after_panel_from_halves_that_take_turns():
+    # By hand: 16 panels of 32 outputs and 256 features, 8 KiB each, in blocks of 4; a tile takes 256 / 16 cycles.
+    arch = load_arch("dense", ["mapping.held=weights", "mapping.block_panels=4", "sram.weight_bytes=81920"])
+    simulation = simulation_of(arch, Gemm("layer", "site", 32, 256, 512))
+    assert simulation.time(simulation.workload.gemms[0]).plan.tiling.replacement == "double"
+    lines = at("weight_sram", requests_of(simulation))
+    read, written = lines[~lines.write], lines[lines.write]
+    assert read.bytes.tolist() == 16 * [8192]
+    assert np.diff(read.cycle)[[0, 1, 2, 4, 5, 6]].tolist() == 6 * [16]
+    half = [0, 8192, 16384, 24576]
+    assert read.address.tolist() == 2 * [*half, *(40960 + place for place in half)]
+    assert written.address.tolist() == [0, 40960, 0, 40960]
+    assert (written.cycle < read.cycle[::4]).all()
 
 
 @pytest.mark.parametrize("split", ["tokens", "outputs"])
