@@ -98,14 +98,24 @@ def share(units: int, panel: int, cores: int) -> int:
     return min(units, ceil(ceil(units / panel) / cores) * panel)
 
 
-def panel_tokens(product: Product, arch: Arch) -> list[int]:
-    """Tokens that a panel of activations may have, most first."""
+def bytes_of_sums(arch: Arch) -> int:
+    """Accumulator SRAM that the partial sums of one token take in all columns; twice where drain overlaps."""
+    return ACCUMULATOR_BYTES * arch.array.cols * (2 if arch.array.drain == "overlapped" else 1)
+
+
+def accumulated_tokens(arch: Arch) -> int:
+    """Tokens whose partial sums the accumulator SRAM of a weight-stationary array holds."""
+    return arch.sram.accumulator_bytes // bytes_of_sums(arch)
+
+
+def panel_tokens(product: Product, arch: Arch, pattern: Pattern | None) -> list[int]:
+    """Tokens that a panel of activations may have, most first: fewer than the accumulators hold only as long as two
+    panels do not fit the activations' buffer."""
     if arch.array.dataflow == "output_stationary":
         return [arch.array.rows]
-    halves = 2 if arch.array.drain == "overlapped" else 1
-    fitting = arch.sram.accumulator_bytes // (halves * ACCUMULATOR_BYTES * arch.array.cols)
+    fitting = accumulated_tokens(arch)
     if fitting == 0:
-        missing = halves * ACCUMULATOR_BYTES * arch.array.cols - arch.sram.accumulator_bytes
+        missing = bytes_of_sums(arch) - arch.sram.accumulator_bytes
         raise AccelSimError(
             f"arch {arch.name}, layer {product.name}: sram.accumulator_bytes is {missing} bytes too small for one token"
         )
@@ -117,7 +127,10 @@ def panel_tokens(product: Product, arch: Arch) -> list[int]:
     outputs_fit = arch.sram.output_bytes // (2 * min(arch.array.cols, product.outputs))
     cores = arch.cores.count if arch.cores.split == "tokens" else 1
     most = max(1, min(fitting, outputs_fit, ceil(product.tokens / cores)))
-    return sorted({max(1, most >> power) for power in range(PANEL_HALVINGS + 1)}, reverse=True)
+    row = formats(product, arch, pattern).activation_sram_bytes
+    sizes = [max(1, most >> power) for power in range(PANEL_HALVINGS + 1)]
+    needed = next((i for i, size in enumerate(sizes) if 2 * size * row <= arch.sram.activation_bytes), PANEL_HALVINGS)
+    return sorted(set(sizes[: needed + 1]), reverse=True)
 
 
 def _operands(product: Product, arch: Arch, pattern: Pattern | None, tokens: int) -> dict[str, _Operand]:
@@ -136,11 +149,10 @@ def tilings(product: Product, arch: Arch, pattern: Pattern | None) -> list[Tilin
 
     Raises AccelSimError naming the buffer and the bytes missing, or what the mapping excludes, when there is none.
     """
-    found = [
-        tiling for tokens in panel_tokens(product, arch) for tiling in _with_panels(product, arch, pattern, tokens)
-    ]
+    sizes = panel_tokens(product, arch, pattern)
+    found = [tiling for tokens in sizes for tiling in _with_panels(product, arch, pattern, tokens)]
     if not found:
-        smallest = panel_tokens(product, arch)[-1]
+        smallest = sizes[-1]
         found = [_holding_nothing(product, arch, _operands(product, arch, pattern, smallest), pattern, smallest)]
     asked = arch.mapping
     allowed = [

@@ -10,7 +10,7 @@ from accel_sim.cli.screen import count, span
 from accel_sim.pattern import Pattern
 from accel_sim.simulation import Machine
 from accel_sim.timing import LayerTiming
-from accel_sim.timing.tiling import ACCUMULATOR_BYTES, chunk_step, panel_tokens
+from accel_sim.timing.tiling import accumulated_tokens, chunk_step, panel_tokens
 
 
 def fold_lines(timing: LayerTiming, machine: Machine, pattern: Pattern | None) -> list[str]:
@@ -23,9 +23,7 @@ def fold_lines(timing: LayerTiming, machine: Machine, pattern: Pattern | None) -
     streams = (compute.array // np.maximum(folds, 1))[folds > 0]
     each = 1 if pattern is None else cycles_per_group(array.lanes, pattern)
     held = f"{array.lanes} features" if pattern is None else f"{groups_per_cycle(array.lanes, pattern)} groups"
-    fits = panel_tokens(product, arch)
-    halves = 2 if array.drain == "overlapped" else 1
-    most = arch.sram.accumulator_bytes // (halves * ACCUMULATOR_BYTES * array.cols)
+    fits = panel_tokens(product, arch, machine.pattern)
     how = "asked for by mapping.panel_tokens" if arch.mapping.panel_tokens else f"tried: {', '.join(map(str, fits))}"
     return [
         f"a fold: {array.rows} rows × {held} = {spanned} features of {array.cols} outputs;"
@@ -33,8 +31,8 @@ def fold_lines(timing: LayerTiming, machine: Machine, pattern: Pattern | None) -
         f"{padding(product.features, spanned, 'fold')}; {int(folds.sum()):,} in all",
         f"each streams {span(int(streams.min()), int(streams.max()))} cycles ({each} a token) and preloads its"
         f" weights in {_preload(timing, machine, folds)}; {_preload_cost(timing, machine)}",
-        f"panel: {timing.plan.tiling.panel_tokens} tokens, {how}; sums of {most} fit"
-        f" {'half of ' if halves == 2 else ''}sram.accumulator_bytes",
+        f"panel: {timing.plan.tiling.panel_tokens} tokens, {how}; sums of"
+        f" {accumulated_tokens(arch)} fit {'half of ' * (array.drain == 'overlapped')}sram.accumulator_bytes",
     ]
 
 
