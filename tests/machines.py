@@ -11,6 +11,8 @@ from accel_sim.timing import Nonzeros
 from accel_sim.workload import Gemm
 
 SIZES = st.integers(1, 400)
+BUFFERS = st.sampled_from([1500, 5001, 16000, 60000, 120000])
+"""Small enough for every way to replace their content, and large enough to hold an operand."""
 
 _BASE = {
     "array.rows": st.integers(1, 40),
@@ -24,8 +26,8 @@ _BASE = {
     "cores.count": st.sampled_from([1, 1, 2, 3]),
     "cores.split": st.sampled_from(["tokens", "outputs"]),
     "cores.shared_buffer_bytes": st.sampled_from([0, 0, 20000, 10**7]),
-    "sram.activation_bytes": st.integers(60000, 120000),
-    "sram.weight_bytes": st.integers(60000, 120000),
+    "sram.activation_bytes": BUFFERS,
+    "sram.weight_bytes": BUFFERS,
     "sram.output_bytes": st.integers(3300, 20000),
     "sram.accumulator_bytes": st.integers(400, 40000),
     "dram.bytes_per_cycle": st.sampled_from([3.7, 64, 1000]),

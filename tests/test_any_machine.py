@@ -1,10 +1,13 @@
 """What holds on every machine of every kind: two engines that agree, and breakdowns that add up."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from machines import SETTINGS, SIZES, activations, found, machine
+from plain_product import REASONS, PlainProduct
 
 from accel_sim.arch import load_arch, shipped_archs
 from accel_sim.errors import AccelSimError
@@ -12,12 +15,15 @@ from accel_sim.simulation import Machine
 from accel_sim.timing import CAUSES, Latencies, compiled, event, select_site, time_layer
 from accel_sim.timing.activity import count_activity
 from accel_sim.timing.array_time import kept_products
+from accel_sim.timing.formats import formats
+from accel_sim.timing.items import cut
 from accel_sim.timing.layer import candidates, plan
 from accel_sim.timing.product import Product
 from accel_sim.timing.tiling import tilings
 from accel_sim.workload import Gemm
 
 LATENCIES = Latencies(select=1, compute=2, requantise=2)
+SMALL_SIZES = st.integers(1, 120)
 ZEROS = st.sampled_from([0.0, 0.3, 0.9, 1.0])
 
 
@@ -81,6 +87,61 @@ def test_every_tiling_does_all_the_work(tokens, features, outputs, settings_, ze
             assert items.loaded_activations.sum() >= tokens * features
         products.add(int(kept_products(items, product, arch, pattern).sum()))
     assert len(products) == 1, "the work does not depend on how it is cut"
+
+
+AMOUNTS = {
+    "loaded_activations": lambda plan: plan.items.loaded_activations,
+    "loaded_weights": lambda plan: plan.items.loaded_weights,
+    "bytes of activations": lambda plan: plan.items.activation_bytes,
+    "bytes of weights": lambda plan: plan.items.weight_bytes,
+    "read": lambda plan: plan.traffic.read,
+    "write": lambda plan: plan.traffic.write,
+    "buffered": lambda plan: plan.traffic.buffered,
+    "exclusive": lambda plan: np.broadcast_to(plan.items.exclusive, plan.items.tokens.shape),
+    **{reason: lambda plan, reason=reason: getattr(plan.compute, reason) for reason in REASONS},
+    **{
+        stage: lambda plan, number=number: plan.item_durations[..., number]
+        for number, stage in enumerate(("load", "select", "compute", "requantising", "store"))
+    },
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(SMALL_SIZES, SIZES, SMALL_SIZES, SETTINGS, ZEROS, st.data(), st.booleans(), st.booleans())
+def test_every_item_is_what_plain_loops_make_of_it(tokens, features, outputs, settings_, zeros, data, read, written):
+    arch, gemm, pattern, nonzeros = case(tokens, features, outputs, settings_, zeros)
+    product = replace(Product.of(gemm, nonzeros), activations_on_chip=read, outputs_on_chip=written)
+    tiling = data.draw(st.sampled_from(tilings(product, arch, pattern)))
+    one = plan(product, arch, pattern, tiling, LATENCIES)
+    plain = PlainProduct(product, arch, pattern, tiling, LATENCIES.compute).items
+    for name, of in AMOUNTS.items():
+        assert of(one).tolist() == [[item.amounts[name] for item in core] for core in plain], name
+
+
+@settings(max_examples=100, deadline=None)
+@given(SIZES, SIZES, SIZES, SETTINGS, ZEROS)
+def test_every_tiling_stays_in_its_buffers(tokens, features, outputs, settings_, zeros):
+    arch, gemm, pattern, nonzeros = case(tokens, features, outputs, settings_, zeros)
+    product = Product.of(gemm, nonzeros)
+    stored = formats(product, arch, pattern)
+    halves = {"never": 1, "single": 1, "resident": 1, "double": 2, "chunks": 2}
+    for tiling in tilings(product, arch, pattern):
+        items = cut(product, arch, pattern, tiling)
+        sides = {
+            "activations": (items.tokens, stored.activation_sram_bytes, arch.sram.activation_bytes),
+            "weights": (items.outputs, stored.weight_sram_bytes, arch.sram.weight_bytes),
+        }
+        for name, (units, row_bytes, capacity) in sides.items():
+            how = tiling.replacement if name == tiling.held else tiling.streaming
+            at_once = units.max() * (items.features.max() if how == "chunks" else product.features)
+            if how == "resident":
+                at_once = items.loaded_activations if name == "activations" else items.loaded_weights
+                at_once = at_once.sum(axis=1).max()
+            assert halves[how] * at_once * row_bytes <= capacity * product.features
+        assert 2 * (items.tokens * items.outputs).max() <= arch.sram.output_bytes
+        if arch.array.dataflow == "weight_stationary":
+            sums = 4 * tiling.panel_tokens * arch.array.cols
+            assert sums * (2 if arch.array.drain == "overlapped" else 1) <= arch.sram.accumulator_bytes
 
 
 @settings(max_examples=60, deadline=None)
