@@ -224,6 +224,20 @@ def test_a_site_is_selected_once_for_every_pattern_that_reads_it():
     assert [layer.breakdown["selector"] > kernel for layer in result.layers] == [True, True, False]
 
 
+@pytest.mark.parametrize(("down", "outputs"), [("8:16", 32), ("dense", 64)])
+def test_outputs_are_needed_as_the_projection_that_reads_them_is_pruned(down, outputs):
+    # One token of 64 values, none of them zero: 8:16 keeps half of them, a dense down_proj needs them all.
+    codes = np.arange(1, 65, dtype=np.int8)[None]
+    gate = Gemm("gate_proj", "in", 1, 64, 64, consumer_site="between")
+    reader = Gemm("down_proj", "between", 1, 64, 64)
+    sites = dict.fromkeys(("in", "between"), SiteActivations(lambda: (codes, np.ones(1, np.float32))))
+    workload = Workload("drawn", "drawn", (gate, reader), sites)
+    policy = Policy("mixed", "", Pattern("8:16"), (Rule(projections="down_proj", pattern=down),))
+    arch = load_arch("8x16", ["sparsity.skipping=gather"])
+    simulation = Simulation(Machine(arch, arch.pattern()), workload, settings=Settings(policy=policy))
+    assert simulation.time(gate).plan.product.outputs == outputs
+
+
 def test_experts_that_share_the_zeros_of_the_first_are_named():
     drawn = one_layer()
     many = Workload(drawn.name, drawn.source, (replace(drawn.gemms[0], tokens=32, repeat=2),), drawn.sites)
@@ -282,6 +296,18 @@ def test_timeline_shows_every_stage_without_overlap(tmp_path):
     for track in tracks:
         spans = sorted((event["ts"], event["ts"] + event["dur"]) for event in slices if event["tid"] == track)
         assert all(after[0] >= before[1] - 1e-9 for before, after in pairwise(spans))
+
+
+def test_the_timeline_leaves_room_for_the_kernel_that_selects(tmp_path):
+    machine = Machine(load_arch("8x16_software"), Pattern("8:16"))
+    simulation = Simulation(machine, gemm_workload(["64x256x128"]))
+    write_timeline([simulation], tmp_path / "timeline.json")
+    events = json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
+    kernel, layer = (event for event in events if event["ph"] == "X" and event["tid"] == 0)
+    assert kernel["name"].startswith("selecting for gemm0")
+    assert layer["ts"] == pytest.approx(kernel["ts"] + kernel["dur"])
+    total = (layer["ts"] + layer["dur"]) * machine.delays.clock_hz / 1e6
+    assert total == pytest.approx(simulation.result().cycles)
 
 
 def test_output_files_survive_a_failed_write(tmp_path, monkeypatch):

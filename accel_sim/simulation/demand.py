@@ -23,7 +23,6 @@ from accel_sim.files import replacing
 from accel_sim.occupancy import Masks, needed_features
 from accel_sim.simulation.machine import Machine
 from accel_sim.simulation.simulate import Simulation
-from accel_sim.timing import select_site
 from accel_sim.timing.demand import Demand, SelectionDemand, VectorDemand
 from accel_sim.timing.product_demand import ProductDemand
 from accel_sim.timing.requests import DRAM, LEVELS, Requests, in_bursts
@@ -133,25 +132,18 @@ def _operations(simulation: Simulation, layer: str | None) -> Iterator[tuple[str
 
 def _demands(simulation: Simulation, layer: str | None) -> Iterator[tuple[str, int, Demand]]:
     """Where software selects, the first product that reads a site waits for that."""
-    selected: set[str] = set()
-    for operation in simulation.operations:
-        wanted = layer in (None, operation.name)
-        if isinstance(operation, VectorOperation):
-            if wanted:
-                timing = simulation.time_vector(operation)
-                yield operation.name, operation.repeat, VectorDemand(timing, simulation.machine.arch)
+    for operation, selection in simulation.selections():
+        if layer not in (None, operation.name):
             continue
-        machine, site = simulation.running(operation), operation.rows_of or operation.site
-        if machine.pattern is not None and site not in selected:
-            selected.add(site)
-            rows = simulation._rows_of_site[site]
-            selection = select_site(rows, operation.features, machine.arch, machine.pattern)
-            if wanted and selection.cycles:
-                yield operation.name, 1, SelectionDemand(selection, machine.arch)
-        if wanted:
-            needed = _needed(simulation, operation, machine)
-            timing = simulation.time(operation)
-            yield operation.name, operation.repeat, ProductDemand(timing, machine.arch, machine.pattern, needed)
+        if isinstance(operation, VectorOperation):
+            timing = simulation.time_vector(operation)
+            yield operation.name, operation.repeat, VectorDemand(timing, simulation.machine.arch)
+            continue
+        machine = simulation.running(operation)
+        if selection.cycles:
+            yield operation.name, 1, SelectionDemand(selection, machine.arch)
+        needed, timing = _needed(simulation, operation, machine), simulation.time(operation)
+        yield operation.name, operation.repeat, ProductDemand(timing, machine.arch, machine.pattern, needed)
 
 
 def _needed(simulation: Simulation, gemm: Gemm, machine: Machine) -> npt.NDArray[np.int64] | None:

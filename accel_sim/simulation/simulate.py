@@ -16,7 +16,7 @@ from accel_sim.simulation.settings import DEFAULTS, Comparison, Settings
 from accel_sim.simulation.statistics import SiteZeros, WorkloadStatistics
 from accel_sim.timing import Engine, LayerTiming, SiteSelection, count_activity, select_site
 from accel_sim.timing.vector import VectorTiming, time_vector, vector_activity
-from accel_sim.workload import Gemm, VectorOperation, Workload
+from accel_sim.workload import Gemm, Operation, VectorOperation, Workload
 
 
 class Simulation:
@@ -49,9 +49,18 @@ class Simulation:
 
     def time(self, gemm: Gemm) -> LayerTiming:
         """The timing of a product, with the non-zeros its machine skips by."""
-        machine, chosen = self.running(gemm), self.settings
-        found = self.statistics.nonzeros(gemm, machine.pattern, self.skipping, chosen.masks, chosen.seed)
-        return machine.time(gemm, found)
+        chosen, decides = self.settings, self.pattern_that_decides(gemm)
+        found = self.statistics.nonzeros(gemm, decides, self.skipping, chosen.masks, chosen.seed)
+        return self.running(gemm).time(gemm, found)
+
+    def pattern_that_decides(self, gemm: Gemm) -> Pattern | None:
+        """The pattern by which the machine knows what it may skip of a product: its own; of its outputs, that of the
+        projection that reads them (None, all that is not zero, where several read them in different ways)."""
+        own = self.running(gemm).pattern
+        if not self.skipping.gathers_outputs(gemm):
+            return own
+        patterns = self._patterns_of_site.get(gemm.consumer_site, (own,))
+        return patterns[0] if len(patterns) == 1 else None
 
     def time_vector(self, operation: VectorOperation) -> VectorTiming:
         """The timing of an operation of the vector unit."""
@@ -89,20 +98,27 @@ class Simulation:
             rows[site] = max(rows.get(site, 0), gemm.tokens if gemm.rows_of else gemm.tokens * gemm.repeat)
         return rows
 
-    def _layers(self) -> Iterator[Layer | VectorLayer]:
+    def selections(self) -> Iterator[tuple[Operation, SiteSelection]]:
+        """Every operation in execution order, with what is selected once for the site that it is the first to read."""
         selected = set(self._selected_by_vector_unit)
         for operation in self.operations:
+            selection = SiteSelection()
+            if isinstance(operation, Gemm):
+                site, pattern = operation.rows_of or operation.site, self.running(operation).pattern
+                if pattern is not None and (site, pattern) not in selected:
+                    selected.add((site, pattern))
+                    selection = select_site(self._rows_of_site[site], operation.features, self.machine.arch, pattern)
+            yield operation, selection
+
+    def _layers(self) -> Iterator[Layer | VectorLayer]:
+        for operation, selection in self.selections():
             if isinstance(operation, VectorOperation):
                 yield self._vector(operation)
-                continue
-            site, selection = operation.rows_of or operation.site, SiteSelection()
-            machine = self.running(operation)
-            if machine.pattern is not None and (site, machine.pattern) not in selected:
-                selected.add((site, machine.pattern))
-                selection = select_site(self._rows_of_site[site], operation.features, machine.arch, machine.pattern)
-            yield self._product(operation, machine, selection)
+            else:
+                yield self._product(operation, selection)
 
-    def _product(self, gemm: Gemm, machine: Machine, selection: SiteSelection) -> Layer:
+    def _product(self, gemm: Gemm, selection: SiteSelection) -> Layer:
+        machine = self.running(gemm)
         timing, dense_timing, zeros = self.time(gemm), self.dense.time(gemm), self._zeros(gemm, machine)
         activity = count_activity(gemm, machine.arch, machine.pattern, timing, zeros.zero_slots)
         dense_activity = count_activity(gemm, self.dense.arch, None, dense_timing, zeros.zero_fraction)

@@ -40,7 +40,11 @@ def _machine_events(process: int, simulation: Simulation) -> Iterator[dict[str, 
         yield {"ph": "M", "name": "thread_sort_index", "pid": process, "tid": track, "args": {"sort_index": track}}
     microseconds = 1e6 / machine.delays.clock_hz
     begin = 0
-    for operation in simulation.operations:
+    for operation, selection in simulation.selections():
+        if selection.cycles:
+            about = {"cycles": selection.cycles}
+            yield _slice(process, 0, f"selecting for {operation.name}", begin, selection.cycles, microseconds, about)
+            begin += selection.cycles
         if isinstance(operation, VectorOperation):
             timing = simulation.time_vector(operation)
             about = {"elements": operation.elements}
