@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from machines import SETTINGS, activations, machine
 
 from accel_sim.arch import load_arch, shipped_archs
+from accel_sim.demand.requests import LEVELS, Requests
 from accel_sim.errors import AccelSimError
 from accel_sim.simulation import Machine, Settings, Simulation
 from accel_sim.simulation.demand import demand_regions, demand_requests, write_demand_trace
 from accel_sim.timing import count_activity, select_site
 from accel_sim.timing.formats import formats
-from accel_sim.timing.requests import LEVELS, Requests
 from accel_sim.timing.vector import vector_activity
 from accel_sim.workload import Gemm, SiteActivations, VectorOperation, Workload
 from accel_sim.workload.decode import decode_workload

@@ -18,14 +18,12 @@ from typing import IO, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from accel_sim.demand import DRAM, LEVELS, Demand, ProductDemand, Requests, SelectionDemand, VectorDemand, in_bursts
 from accel_sim.errors import AccelSimError
 from accel_sim.files import replacing
 from accel_sim.occupancy import Masks, needed_features
 from accel_sim.simulation.machine import Machine
 from accel_sim.simulation.simulate import Simulation
-from accel_sim.timing.demand import Demand, SelectionDemand, VectorDemand
-from accel_sim.timing.product_demand import ProductDemand
-from accel_sim.timing.requests import DRAM, LEVELS, Requests, in_bursts
 from accel_sim.workload import Gemm, VectorOperation
 
 DemandFormat = Literal["csv", "ramulator", "dramsim3"]

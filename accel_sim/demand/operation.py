@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 
 from accel_sim.arch.schema import Arch
-from accel_sim.timing.buffer_demand import vector_buffers
+from accel_sim.demand.buffers import vector_buffers
+from accel_sim.demand.requests import Extents, Requests, Transfer
 from accel_sim.timing.pipeline import LOAD, STORE, dram_order
-from accel_sim.timing.requests import Extents, Requests, Transfer
 from accel_sim.timing.site_selection import SiteSelection
 from accel_sim.timing.vector import VectorTiming
 

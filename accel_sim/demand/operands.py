@@ -9,8 +9,8 @@ from math import ceil
 import numpy as np
 
 from accel_sim.arch.schema import Arch
+from accel_sim.demand.requests import Integers
 from accel_sim.timing.layer import Plan
-from accel_sim.timing.requests import Integers
 from accel_sim.timing.tiling import share
 
 

@@ -13,13 +13,8 @@ import numpy as np
 
 from accel_sim.arch.derived import array_pattern
 from accel_sim.arch.schema import Arch
-from accel_sim.pattern import Pattern
-from accel_sim.timing.formats import formats
-from accel_sim.timing.layer import LayerTiming
-from accel_sim.timing.operands import Operand, Walk
-from accel_sim.timing.pipeline import COMPUTE, LOAD, REQUANTISE, SELECT, STORE
-from accel_sim.timing.product import Product
-from accel_sim.timing.requests import (
+from accel_sim.demand.operands import Operand, Walk
+from accel_sim.demand.requests import (
     ACCUMULATOR_SRAM,
     ACTIVATION_SRAM,
     OUTPUT_SRAM,
@@ -27,6 +22,11 @@ from accel_sim.timing.requests import (
     Integers,
     Requests,
 )
+from accel_sim.pattern import Pattern
+from accel_sim.timing.formats import formats
+from accel_sim.timing.layer import LayerTiming
+from accel_sim.timing.pipeline import COMPUTE, LOAD, REQUANTISE, SELECT, STORE
+from accel_sim.timing.product import Product
 from accel_sim.timing.stages import selects_at_load
 from accel_sim.timing.tiling import ACCUMULATOR_BYTES, chunk_step
 from accel_sim.timing.vector import VectorTiming

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from accel_sim.timing.operands import Runs
-from accel_sim.timing.requests import Extents, Integers
+from accel_sim.demand.operands import Runs
+from accel_sim.demand.requests import Extents, Integers
 
 
 class Layout(Protocol):

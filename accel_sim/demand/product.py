@@ -9,15 +9,15 @@ from functools import cached_property
 import numpy as np
 
 from accel_sim.arch.schema import Arch
+from accel_sim.demand.buffers import product_buffers
+from accel_sim.demand.layout import FeatureMajor, Layout, RowMajor, whole_bursts
+from accel_sim.demand.operands import Operand, Walk, walk
+from accel_sim.demand.requests import SHARED_BUFFER, Extents, Integers, Requests, Transfer
 from accel_sim.pattern import Pattern
-from accel_sim.timing.buffer_demand import product_buffers
 from accel_sim.timing.formats import SCALE_BYTES, formats
 from accel_sim.timing.items import Items
 from accel_sim.timing.layer import LayerTiming
-from accel_sim.timing.layout import FeatureMajor, Layout, RowMajor, whole_bursts
-from accel_sim.timing.operands import Operand, Walk, walk
 from accel_sim.timing.pipeline import LOAD, STORE, dram_order
-from accel_sim.timing.requests import SHARED_BUFFER, Extents, Integers, Requests, Transfer
 from accel_sim.timing.stages import traffic
 
 
