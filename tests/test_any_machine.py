@@ -139,6 +139,9 @@ def test_every_tiling_stays_in_its_buffers(tokens, features, outputs, settings_,
                 at_once = at_once.sum(axis=1).max()
             assert halves[how] * at_once * row_bytes <= capacity * product.features
         assert 2 * (items.tokens * items.outputs).max() <= arch.sram.output_bytes
+        assert "chunks" not in (tiling.streaming, tiling.replacement) or items.tiles.max() == 1, (
+            "sums stay in the array"
+        )
         if arch.array.dataflow == "weight_stationary":
             sums = 4 * tiling.panel_tokens * arch.array.cols
             assert sums * (2 if arch.array.drain == "overlapped" else 1) <= arch.sram.accumulator_bytes

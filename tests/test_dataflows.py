@@ -12,7 +12,7 @@ from accel_sim.timing import Latencies, Nonzeros, bottleneck, time_layer
 from accel_sim.timing.items import cut
 from accel_sim.timing.layer import candidates
 from accel_sim.timing.product import Product
-from accel_sim.timing.tiling import Tiling
+from accel_sim.timing.tiling import Tiling, panel_tokens, tilings
 from accel_sim.workload import Gemm
 
 NONE = Latencies(0, 0, 0)
@@ -68,6 +68,16 @@ def test_partial_sums_must_fit_their_accumulators():
         timed("dense", [*SMALL, "array.dataflow=weight_stationary", "sram.accumulator_bytes=20"])
     with pytest.raises(AccelSimError, match=r"mapping.panel_tokens 9: sums of at most 8 tokens fit"):
         timed("dense", [*STATIONARY, "sram.accumulator_bytes=128", "mapping.panel_tokens=9"])
+
+
+def test_panels_of_tokens_shrink_to_what_outputs_and_cores_leave():
+    # Two halves of 4 outputs each for 5 tokens are 40 bytes. On three cores the largest share of 10 tokens is 4.
+    def most(*overrides: str) -> int:
+        return panel_tokens(Product.of(PRODUCT), load_arch("dense", [*STATIONARY, *overrides]), None)[0]
+
+    assert most() == 10
+    assert most("sram.output_bytes=40") == 5
+    assert most("cores.count=3", "cores.split=tokens") == 4
 
 
 def test_tokens_beyond_the_accumulators_load_the_weights_again():
@@ -224,6 +234,22 @@ def test_bursts_round_every_run_up():
     timing = timed("dense", [*SMALL, "dram.burst_bytes=64"])
     assert timing.plan.tiling.streaming == "resident"
     assert timing.plan.traffic.read.sum() >= 7 * 64
+
+
+def test_an_operand_is_resident_down_to_its_last_byte():
+    # 8 outputs of 16 weights: 128 bytes.
+    def streams(size: int) -> set[str]:
+        arch = load_arch("dense", [*SMALL, "mapping.held=activations", f"sram.weight_bytes={size}"])
+        return {tiling.streaming for tiling in tilings(Product.of(PRODUCT), arch, None)}
+
+    assert streams(128) == {"resident"}
+    assert streams(127) == {"single", "chunks"}, "nor do two panels of 64 bytes fit"
+
+
+def test_two_panels_too_large_are_cut_alike():
+    # 4 rows and 4 columns of 1000 features: halves of 400 bytes take them in 10 pieces, halves of 1000 in 4.
+    arch = load_arch("dense", [*SMALL, "sram.activation_bytes=800", "sram.weight_bytes=2000"])
+    assert [tiling.chunks for tiling in tilings(Product.of(Gemm("layer", "site", 4, 1000, 4)), arch, None)] == [10]
 
 
 def test_a_block_that_is_held_whole_is_one_run_of_bursts():
