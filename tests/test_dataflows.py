@@ -73,7 +73,7 @@ def test_partial_sums_must_fit_their_accumulators():
 def test_panels_of_tokens_shrink_to_what_outputs_and_cores_leave():
     # Two halves of 4 outputs each for 5 tokens are 40 bytes. On three cores the largest share of 10 tokens is 4.
     def most(*overrides: str) -> int:
-        return panel_tokens(Product.of(PRODUCT), load_arch("dense", [*STATIONARY, *overrides]), None)[0]
+        return panel_tokens(Product.of(PRODUCT), load_arch("dense", [*STATIONARY, *overrides]))[0]
 
     assert most() == 10
     assert most("sram.output_bytes=40") == 5

@@ -108,9 +108,8 @@ def accumulated_tokens(arch: Arch) -> int:
     return arch.sram.accumulator_bytes // bytes_of_sums(arch)
 
 
-def panel_tokens(product: Product, arch: Arch, pattern: Pattern | None) -> list[int]:
-    """Tokens that a panel of activations may have, most first: fewer than the accumulators hold only as long as two
-    panels do not fit the activations' buffer."""
+def panel_tokens(product: Product, arch: Arch) -> list[int]:
+    """Tokens that a panel of activations may have, most first."""
     if arch.array.dataflow == "output_stationary":
         return [arch.array.rows]
     fitting = accumulated_tokens(arch)
@@ -127,10 +126,7 @@ def panel_tokens(product: Product, arch: Arch, pattern: Pattern | None) -> list[
     outputs_fit = arch.sram.output_bytes // (2 * min(arch.array.cols, product.outputs))
     cores = arch.cores.count if arch.cores.split == "tokens" else 1
     most = max(1, min(fitting, outputs_fit, ceil(product.tokens / cores)))
-    row = formats(product, arch, pattern).activation_sram_bytes
-    sizes = [max(1, most >> power) for power in range(PANEL_HALVINGS + 1)]
-    needed = next((i for i, size in enumerate(sizes) if 2 * size * row <= arch.sram.activation_bytes), PANEL_HALVINGS)
-    return sorted(set(sizes[: needed + 1]), reverse=True)
+    return sorted({max(1, most >> power) for power in range(PANEL_HALVINGS + 1)}, reverse=True)
 
 
 def _operands(product: Product, arch: Arch, pattern: Pattern | None, tokens: int) -> dict[str, _Operand]:
@@ -145,11 +141,11 @@ def _operands(product: Product, arch: Arch, pattern: Pattern | None, tokens: int
 
 
 def tilings(product: Product, arch: Arch, pattern: Pattern | None) -> list[Tiling]:
-    """Every tiling that fits the buffers of a core and `arch.mapping`.
+    """Every tiling that fits the buffers of a core and `arch.mapping`, those with the largest panels first.
 
     Raises AccelSimError naming the buffer and the bytes missing, or what the mapping excludes, when there is none.
     """
-    sizes = panel_tokens(product, arch, pattern)
+    sizes = panel_tokens(product, arch)
     found = [tiling for tokens in sizes for tiling in _with_panels(product, arch, pattern, tokens)]
     if not found:
         smallest = sizes[-1]

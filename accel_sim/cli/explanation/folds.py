@@ -23,7 +23,7 @@ def fold_lines(timing: LayerTiming, machine: Machine, pattern: Pattern | None) -
     streams = (compute.array // np.maximum(folds, 1))[folds > 0]
     each = 1 if pattern is None else cycles_per_group(array.lanes, pattern)
     held = f"{array.lanes} features" if pattern is None else f"{groups_per_cycle(array.lanes, pattern)} groups"
-    fits = panel_tokens(product, arch, machine.pattern)
+    fits = panel_tokens(product, arch)
     how = "asked for by mapping.panel_tokens" if arch.mapping.panel_tokens else f"tried: {', '.join(map(str, fits))}"
     return [
         f"a fold: {array.rows} rows × {held} = {spanned} features of {array.cols} outputs;"
