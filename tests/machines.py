@@ -11,7 +11,7 @@ from accel_sim.timing import Nonzeros
 from accel_sim.workload import Gemm
 
 SIZES = st.integers(1, 400)
-BUFFERS = st.sampled_from([1500, 5001, 16000, 60000, 120000])
+BUFFERS = st.sampled_from([1000, 2000, 5001, 16000, 60000, 120000])
 """Small enough for every way to replace their content, and large enough to hold an operand."""
 
 _BASE = {

@@ -217,13 +217,15 @@ class PlainProduct:
     def _leave_out(self, item: Item, core: int) -> None:
         """What does not come from DRAM for this core or item, and what leaves it; then bytes on either side."""
         brought, cores, tiling = item.amounts, self.arch.cores, self.tiling
+        common = "weights" if cores.split == "tokens" else "activations"
         if core > 0:  # what all cores need comes with the first one's transfer
-            brought["bytes of weights" if cores.split == "tokens" else "bytes of activations"] = 0
+            brought[f"bytes of {common}"] = 0
         if self.product.activations_on_chip:
             brought["bytes of activations"] = 0
         stays = tiling.replacement == "never" if tiling.held == "activations" else tiling.streaming == "resident"
         if self.product.gathers_features and stays:  # they came when the machine looked for what is needed
             brought["bytes of activations"] = brought["loaded_activations"] = 0
+        brought["shared"] = cores.count > 1 and brought[f"loaded_{common}"] > 0
         kept = self._in_shared_buffer()
         names = ("activations", "weights")
         brought["read"] = sum(brought[f"bytes of {n}"] for n in names if not (brought[f"{n} again"] and n in kept))

@@ -23,7 +23,8 @@ from accel_sim.timing.tiling import tilings
 from accel_sim.workload import Gemm
 
 LATENCIES = Latencies(select=1, compute=2, requantise=2)
-SMALL_SIZES = st.integers(1, 120)
+UNITS, FEATURES = st.sampled_from([1, 5, 33, 64, 100, 120]), st.sampled_from([1, 16, 33, 100, 250, 399])
+"""Sizes for plain loops, drawn evenly: few would be cut into many pieces if small ones were preferred."""
 ZEROS = st.sampled_from([0.0, 0.3, 0.9, 1.0])
 
 
@@ -98,6 +99,9 @@ AMOUNTS = {
     "write": lambda plan: plan.traffic.write,
     "buffered": lambda plan: plan.traffic.buffered,
     "exclusive": lambda plan: np.broadcast_to(plan.items.exclusive, plan.items.tokens.shape),
+    "shared": lambda plan: np.broadcast_to(
+        plan.pipeline.shared[-plan.items.tokens.shape[1] :], plan.items.tokens.shape
+    ),
     **{reason: lambda plan, reason=reason: getattr(plan.compute, reason) for reason in REASONS},
     **{
         stage: lambda plan, number=number: plan.item_durations[..., number]
@@ -106,8 +110,8 @@ AMOUNTS = {
 }
 
 
-@settings(max_examples=150, deadline=None)
-@given(SMALL_SIZES, SIZES, SMALL_SIZES, SETTINGS, ZEROS, st.data(), st.booleans(), st.booleans())
+@settings(max_examples=400, deadline=None)
+@given(UNITS, FEATURES, UNITS, SETTINGS, ZEROS, st.data(), st.booleans(), st.booleans())
 def test_every_item_is_what_plain_loops_make_of_it(tokens, features, outputs, settings_, zeros, data, read, written):
     arch, gemm, pattern, nonzeros = case(tokens, features, outputs, settings_, zeros)
     product = replace(Product.of(gemm, nonzeros), activations_on_chip=read, outputs_on_chip=written)
