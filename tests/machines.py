@@ -14,6 +14,9 @@ SIZES = st.integers(1, 400)
 BUFFERS = st.sampled_from([1000, 2000, 5001, 16000, 60000, 120000])
 """Small enough for every way to replace their content, and large enough to hold an operand."""
 
+PORTS = st.sampled_from(["null", "null", 5, 60, 10000])
+"""As wide as the array asks for, narrower, or wider."""
+
 _BASE = {
     "array.rows": st.integers(1, 40),
     "array.cols": st.integers(1, 40),
@@ -28,6 +31,8 @@ _BASE = {
     "cores.shared_buffer_bytes": st.sampled_from([0, 0, 20000, 10**7]),
     "sram.activation_bytes": BUFFERS,
     "sram.weight_bytes": BUFFERS,
+    "sram.weight_port_bytes_per_cycle": PORTS,
+    "sram.activation_port_bytes_per_cycle": PORTS,
     "sram.output_bytes": st.integers(3300, 20000),
     "sram.accumulator_bytes": st.integers(400, 40000),
     "dram.bytes_per_cycle": st.sampled_from([3.7, 64, 1000]),
