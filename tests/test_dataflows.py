@@ -279,6 +279,8 @@ def test_the_mapping_holds_the_search_to_what_was_asked():
         Product.of(gemm), load_arch("dense", ["mapping.held=weights", "mapping.block_panels=3"]), None, NONE
     )
     assert {(one.tiling.held, one.tiling.block_panels) for one in three} == {("weights", 3)}
+    with pytest.raises(AccelSimError, match=r"mapping.panel_tokens: needs array.dataflow weight_stationary"):
+        load_arch("dense", ["mapping.panel_tokens=8"])
     with pytest.raises(AccelSimError, match="mapping fits no tiling; there are: activations in blocks of 1"):
         timed("dense", ["mapping.block_panels=999"], gemm)
 

@@ -85,6 +85,8 @@ class Arch(Section):
         skipping = self.sparsity.skipping
         if skipping in SKIPS_ZEROS and self.array.dataflow != "output_stationary":
             raise AccelSimError(f"sparsity.skipping {skipping}: needs array.dataflow output_stationary")
+        if self.mapping.panel_tokens is not None and self.array.dataflow != "weight_stationary":
+            raise AccelSimError("mapping.panel_tokens: needs array.dataflow weight_stationary; else it is array.rows")
         if skipping == "elastic" and self.array.lanes % self.sparsity.elastic_lanes:
             raise AccelSimError(
                 f"sparsity.elastic_lanes {self.sparsity.elastic_lanes}: must divide array.lanes, {self.array.lanes}"
