@@ -144,6 +144,11 @@ class PlainProduct:
         self.rates = Rates(product, arch, pattern)
         self.chunks = self._chunks()
         self.items = [self._items_of(core) for core in range(arch.cores.count)]
+        kept = self._in_shared_buffer()
+        for core in self.items:
+            for number, item in enumerate(core):
+                self._cross(item, kept)
+                self._stages(item, core[:number])
 
     def _chunks(self) -> list[tuple[int, int]]:
         """(first feature, features) of the pieces a panel is cut into: whole cycles of the array, whole windows."""
@@ -176,7 +181,6 @@ class PlainProduct:
             )
             self._leave_out(item, core)
             self._work(item, items)
-            self._stages(item, items)
             items.append(item)
         return items
 
@@ -215,7 +219,7 @@ class PlainProduct:
         return units * features, units * up(ceil(Fraction(row * features, every)), burst)
 
     def _leave_out(self, item: Item, core: int) -> None:
-        """What does not come from DRAM for this core or item, and what leaves it; then bytes on either side."""
+        """What does not come from DRAM for this core or item."""
         brought, cores, tiling = item.amounts, self.arch.cores, self.tiling
         common = "weights" if cores.split == "tokens" else "activations"
         if core > 0:  # what all cores need comes with the first one's transfer
@@ -226,8 +230,10 @@ class PlainProduct:
         if self.product.gathers_features and stays:  # they came when the machine looked for what is needed
             brought["bytes of activations"] = brought["loaded_activations"] = 0
         brought["shared"] = cores.count > 1 and brought[f"loaded_{common}"] > 0
-        kept = self._in_shared_buffer()
-        names = ("activations", "weights")
+
+    def _cross(self, item: Item, kept: list[str]) -> None:
+        """Bytes that cross the DRAM, and the shared buffer's port."""
+        brought, cores, names = item.amounts, self.arch.cores, ("activations", "weights")
         brought["read"] = sum(brought[f"bytes of {n}"] for n in names if not (brought[f"{n} again"] and n in kept))
         everything = sum(brought[f"bytes of {n}"] for n in names)
         brought["buffered"] = everything if cores.shared_buffer_bytes else 0
@@ -235,14 +241,20 @@ class PlainProduct:
         brought["write"] = item.tokens * item.outputs if leaves else 0
 
     def _in_shared_buffer(self) -> list[str]:
-        """Operands that stay there: both if they fit together, else the larger one that fits."""
-        room = self.arch.cores.shared_buffer_bytes
-        activations = self.product.tokens * self.rates.activation_dram
-        weights = self.product.outputs * self.rates.weight_dram
-        by_size = sorted([(activations, "activations"), (weights, "weights")], key=lambda pair: -pair[0])
-        if activations + weights <= room:
-            return ["activations", "weights"]
-        return [name for size, name in by_size if 0 < size <= room][:1]
+        """Operands that stay there: both if they fit together, else the one that fits and saves most."""
+        room, every = self.arch.cores.shared_buffer_bytes, self.product.features
+        rows = {"activations": self.rates.activation_dram, "weights": self.rates.weight_dram}
+        units = {"activations": self.product.tokens, "weights": self.product.outputs}
+        fitting = [name for name in rows if units[name] * rows[name] <= room]
+        if sum(units[name] * rows[name] for name in rows) <= room:
+            return fitting
+        saved = dict.fromkeys(fitting, 0)
+        for number, core in enumerate(self.items):
+            for name in fitting:
+                fetches = number == 0 or (self.arch.cores.split == "tokens") == (name == "activations")
+                again = [one.amounts[f"loaded_{name}"] for one in core if one.amounts[f"{name} again"] and fetches]
+                saved[name] += sum(again) * rows[name] // every
+        return sorted(fitting, key=lambda name: -saved[name])[:1]
 
     def _work(self, item: Item, before: list[Item]) -> None:
         """Cycles in the array, tile by tile."""

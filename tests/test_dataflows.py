@@ -10,7 +10,7 @@ from accel_sim.pattern import Pattern
 from accel_sim.simulation.nonzeros import Skipping, windows
 from accel_sim.timing import Latencies, Nonzeros, bottleneck, time_layer
 from accel_sim.timing.items import cut
-from accel_sim.timing.layer import candidates
+from accel_sim.timing.layer import candidates, plan
 from accel_sim.timing.product import Product
 from accel_sim.timing.tiling import Tiling, panel_tokens, tilings
 from accel_sim.workload import Gemm
@@ -133,6 +133,16 @@ def test_the_shared_buffer_serves_what_is_fetched_again():
         "dense", ["cores.count=2", "cores.shared_buffer_bytes=33554432", "cores.shared_buffer_bytes_per_cycle=16"], gemm
     )
     assert narrow.cycles > 2 * large.cycles
+
+
+@pytest.mark.parametrize("size", [600_000, 1_100_000])
+def test_the_shared_buffer_keeps_what_would_be_fetched_again(size):
+    # 512 rows of 1028 bytes stream past each of 32 panels of 1024 columns. They fit in 600,000 bytes; in 1,100,000 the
+    # columns would fit as well, but not both, and columns are fetched once anyhow.
+    arch = load_arch("dense", [f"cores.shared_buffer_bytes={size}"])
+    tiling = Tiling("weights", block_panels=1, panel_tokens=32, replacement="double", streaming="double")
+    one = plan(Product.of(Gemm("layer", "site", 512, 1024, 1024)), arch, None, tiling, NONE)
+    assert one.dram_read_bytes == (512 + 1024) * 1028
 
 
 def skipping(kind: str, overrides: list[str], codes: list[list[int]]):

@@ -131,7 +131,7 @@ def traffic(items: Items, product: Product, arch: Arch, pattern: Pattern | None)
     fetched = items.activation_bytes + items.weight_bytes
     read, buffered = fetched, np.zeros_like(fetched)
     if arch.cores.shared_buffer_bytes:
-        held_back = _held_in_shared_buffer(product, arch, pattern)
+        held_back = _held_in_shared_buffer(items, product, arch, pattern)
         read = np.where(items.activations_again & ("activations" in held_back), 0, items.activation_bytes)
         read = read + np.where(items.weights_again & ("weights" in held_back), 0, items.weight_bytes)
         buffered = fetched
@@ -139,17 +139,26 @@ def traffic(items: Items, product: Product, arch: Arch, pattern: Pattern | None)
     return Traffic(read, stored, buffered)
 
 
-def _held_in_shared_buffer(product: Product, arch: Arch, pattern: Pattern | None) -> set[str]:
-    """Operands that stay in the shared buffer: both if they fit together, else the larger one that fits."""
-    stored = formats(product, arch, pattern)
+def _held_in_shared_buffer(items: Items, product: Product, arch: Arch, pattern: Pattern | None) -> set[str]:
+    """Operands that stay in the shared buffer: both if they fit together, else the one that fits and saves most."""
+    stored, once = formats(product, arch, pattern), slice(0, 1)  # what all cores need is fetched by the first one
+    shared = "weights" if arch.cores.split == "tokens" else "activations"
     sizes = {
         "activations": product.tokens * stored.activation_dram_bytes,
         "weights": product.outputs * stored.weight_dram_bytes,
     }
     if sum(sizes.values()) <= arch.cores.shared_buffer_bytes:
         return set(sizes)
-    fitting = [name for name, size in sizes.items() if size <= arch.cores.shared_buffer_bytes]
-    return {max(fitting, key=lambda name: sizes[name])} if fitting else set()
+    again = {
+        "activations": (items.loaded_activations * items.activations_again, stored.activation_dram_bytes),
+        "weights": (items.loaded_weights * items.weights_again, stored.weight_dram_bytes),
+    }
+    saved = {
+        name: int(loaded[once if name == shared else slice(None)].sum()) * row_bytes
+        for name, (loaded, row_bytes) in again.items()
+        if sizes[name] <= arch.cores.shared_buffer_bytes
+    }
+    return {max(saved, key=lambda name: saved[name])} if saved else set()
 
 
 def pipeline(
