@@ -5,6 +5,9 @@ BIN := .venv/bin
 OUT := demo
 TRACE := $(OUT)/smollm2-135m-512
 MACHINES := dense 2x4 4x8 8x16 16x32
+# What else is worth comparing on a prefill; docs/machines.md reads the table.
+OTHERS := 8x16_write_back 8x16_software 2x4_software 8x16_weight_stationary 8x16_dual_core 2x4_of_2x4 8x16_elastic \
+	16x16_elastic 16x16_unstructured weights_2x4 weights_8x16
 
 # OpenMP threads that spin while they wait cost a factor of three on shared cores.
 export OMP_WAIT_POLICY := passive
@@ -23,6 +26,8 @@ report: demo
 	mkdir -p reports/smollm2-135m
 	cp $(OUT)/pareto/* reports/smollm2-135m/
 	$(BIN)/simulate --trace $(TRACE) $(MACHINES:%=--arch %.yaml) > reports/smollm2-135m/simulate.txt
+	$(BIN)/simulate --trace $(TRACE) $(addprefix --arch ,$(MACHINES) $(OTHERS)) | sed -n '/side by side/,$$p' \
+		> reports/smollm2-135m/machines.txt
 	$(BIN)/accel-sim masks --trace $(TRACE) --out $(OUT)/masks
 	$(BIN)/accel-sim decode --trace $(TRACE) --out $(OUT)/decode
 	mkdir -p reports/smollm2-135m/masks reports/smollm2-135m/decode
