@@ -8,10 +8,12 @@ from accel_sim.timing import (
     Activity,
     Latencies,
     LayerTiming,
+    Nonzeros,
     SiteSelection,
     compiled,
     count_activity,
     select_site,
+    time_layer,
 )
 from accel_sim.timing.layer import plan
 from accel_sim.timing.product import Product
@@ -106,3 +108,21 @@ def test_equal_layers_count_as_often_as_they_stand_for():
 
 def test_selecting_at_load_happens_at_every_fetch():
     assert counted(PATTERN).selected_groups == FETCHED_ROWS * GROUPS
+
+
+def test_what_was_read_to_know_the_needed_features_is_written_once():
+    arch = load_arch("8x16_row_gather")
+    gemm = Gemm("layer", "site", 2, 100, 96)
+    timing = time_layer(gemm, arch, arch.pattern(), Latencies(1, 2, 2), nonzeros=Nonzeros(features=30))
+    assert timing.plan.items.loaded_activations.sum() == 0, "they stay where they were read to"
+    done = count_activity(gemm, arch, arch.pattern(), timing, 0.0)
+    assert done.activation_sram_write_bytes == 2 * 30
+    assert done.selected_groups == 2 * GROUPS, "all of them, to know what is needed"
+
+
+def test_metadata_of_static_weights_are_decoded_for_every_panel_of_tokens():
+    arch = load_arch("weights_8x16")
+    timing = time_layer(GEMM, arch, PATTERN, Latencies(1, 2, 2))
+    done = count_activity(GEMM, arch, PATTERN, timing, 0.0)
+    assert done.decoded_groups == OUTPUTS * GROUPS * 2, "2 panels of tokens"
+    assert done.metadata_sram_read_bytes == OUTPUTS * METADATA_BYTES * 2

@@ -9,8 +9,10 @@ from accel_sim.occupancy import REAL_MASKS
 from accel_sim.pattern import Pattern
 from accel_sim.simulation.nonzeros import Skipping, windows
 from accel_sim.timing import Latencies, Nonzeros, bottleneck, time_layer
+from accel_sim.timing.array_time import full_windows
 from accel_sim.timing.items import cut
 from accel_sim.timing.layer import candidates, plan
+from accel_sim.timing.pipeline import SELECT
 from accel_sim.timing.product import Product
 from accel_sim.timing.tiling import Tiling, panel_tokens, tilings
 from accel_sim.workload import Gemm
@@ -68,6 +70,12 @@ def test_partial_sums_must_fit_their_accumulators():
         timed("dense", [*SMALL, "array.dataflow=weight_stationary", "sram.accumulator_bytes=20"])
     with pytest.raises(AccelSimError, match=r"mapping.panel_tokens 9: sums of at most 8 tokens fit"):
         timed("dense", [*STATIONARY, "sram.accumulator_bytes=128", "mapping.panel_tokens=9"])
+
+
+def test_a_fold_waits_for_activations_as_long_as_they_stream():
+    # Four rows take 8 bytes a cycle; a port of 4 lets 10 tokens take 20 cycles in each of four folds.
+    timing = timed("dense", [*STATIONARY, "sram.activation_port_bytes_per_cycle=4"])
+    assert int(timing.plan.compute.sram.sum()) == 4 * 10
 
 
 def test_panels_of_tokens_shrink_to_what_outputs_and_cores_leave():
@@ -195,6 +203,21 @@ def test_unstructured_windows_by_hand():
     assert int((banked.plan.compute.array + banked.plan.compute.synchronisation).sum()) == 4 + 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "overrides"),
+    [
+        ("elastic", [*ELASTIC, "sparsity.patterns=4:4", "array.lanes=4", "sparsity.sync_window=3"]),
+        ("unstructured", ["sparsity.patterns=4:4", "sparsity.sync_window=2"]),
+        ("unstructured", ["sparsity.patterns=4:4", "sparsity.sync_window=2", "sparsity.window_banks=1"]),
+    ],
+)
+def test_a_product_is_cut_for_activations_without_a_zero(kind, overrides):
+    arch = load_arch("dense", [*SMALL, f"sparsity.skipping={kind}", *overrides])
+    found = windows(np.ones((10, 16), np.int8), 10, arch.pattern(), Skipping.of(arch), REAL_MASKS)
+    full = full_windows(Product.of(Gemm("layer", "site", 10, 16, 8)), arch, arch.pattern())
+    assert full.cycles.tolist() == found.cycles.tolist()
+
+
 def test_skipped_groups_still_need_their_weights():
     # Empty groups take a cycle in each of two slices, two groups a cycle; a port of one group a cycle halves that.
     wide, narrow = (
@@ -214,6 +237,13 @@ def test_gathered_rows_by_hand():
     assert timing.plan.traffic.read.sum() == 3 * 32 + 32
     assert int(timing.plan.compute.array.sum()) == 2 * 2
     assert timing.plan.pipeline.after_select[:2].tolist() == [False, True]
+
+
+def test_gathering_selects_all_features_to_know_which_are_needed():
+    # 40 features are three groups of 16 for each of 2 tokens, whatever is needed of them; one selector.
+    overrides = [*SMALL, "sparsity.skipping=row_gather", "sparsity.patterns=8:16", "sparsity.selector.units=1"]
+    timing = timed("dense", overrides, Gemm("layer", "site", 2, 40, 8), nonzeros=Nonzeros(features=5))
+    assert int(timing.plan.pipeline.durations[..., SELECT].sum()) == 2 * 3
 
 
 def test_gathered_columns_by_hand():
