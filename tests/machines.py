@@ -80,6 +80,7 @@ _KINDS = st.one_of(
         {
             "sparsity.patterns": st.sampled_from(["[]", "2:4", "8:16"]),
             "sparsity.skipping": st.sampled_from(["row_gather", "output_gather", "gather"]),
+            "sparsity.selector.placement": st.sampled_from(["load", "write_back", "software"]),
         }
     ),
 )

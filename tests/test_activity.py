@@ -93,6 +93,8 @@ def test_a_kernel_that_selects_moves_a_site_out_and_back_by_hand():
     arch = load_arch("8x16_software")
     read, written = TOKENS * (FEATURES + SCALE_BYTES), TOKENS * (SLOTS + METADATA_BYTES + SCALE_BYTES)
     assert select_site(TOKENS, FEATURES, arch, PATTERN) == SiteSelection(2500 + 50 + 26 + 19, 0, read, written)
+    turned = load_arch("8x16_software", ["dram.turnaround=2"])
+    assert select_site(TOKENS, FEATURES, turned, PATTERN).cycles == 2500 + 50 + 26 + 37
     assert counted(PATTERN, "software").dram_read_bytes == counted(PATTERN, "write_back").dram_read_bytes
 
 
@@ -118,6 +120,9 @@ def test_what_was_read_to_know_the_needed_features_is_written_once():
     done = count_activity(gemm, arch, arch.pattern(), timing, 0.0)
     assert done.activation_sram_write_bytes == 2 * 30
     assert done.selected_groups == 2 * GROUPS, "all of them, to know what is needed"
+    # A tenth of 2 · 56 slots is not zero, and all of those are among the 30 features that are multiplied.
+    sparse = count_activity(gemm, arch, arch.pattern(), timing, zero_slots=0.9)
+    assert sparse.zero_multiplies == 2 * 30 * 96 - round(2 * SLOTS * 96 * 0.1)
 
 
 def test_metadata_of_static_weights_are_decoded_for_every_panel_of_tokens():

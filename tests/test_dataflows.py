@@ -235,6 +235,7 @@ def test_gathered_rows_by_hand():
     timing = time_layer(gemm, arch, None, NONE, nonzeros=Nonzeros(features=3))
     assert timing.plan.scanned_bytes == 32
     assert timing.plan.traffic.read.sum() == 3 * 32 + 32
+    assert timing.plan.dram_read_bytes == 3 * 32 + 32 + 32
     assert int(timing.plan.compute.array.sum()) == 2 * 2
     assert timing.plan.pipeline.after_select[:2].tolist() == [False, True]
 

@@ -238,6 +238,20 @@ def test_outputs_are_needed_as_the_projection_that_reads_them_is_pruned(down, ou
     assert simulation.time(gate).plan.product.outputs == outputs
 
 
+def test_a_kernel_selects_once_for_all_repeats_of_a_product():
+    drawn = one_layer()
+    once, many = (
+        simulate(
+            load_arch("8x16_software"),
+            replace(drawn, gemms=(replace(drawn.gemms[0], tokens=16, repeat=repeat),)),
+            settings=Settings(quality=False),
+        )
+        for repeat in (1, 4)
+    )
+    kernel = load_arch("8x16_software").sparsity.selector.software_launch_cycles
+    assert many.cycles < 4 * once.cycles - 2 * kernel, "three launches less, for four times the rows"
+
+
 def test_experts_that_share_the_zeros_of_the_first_are_named():
     drawn = one_layer()
     many = Workload(drawn.name, drawn.source, (replace(drawn.gemms[0], tokens=32, repeat=2),), drawn.sites)
