@@ -126,8 +126,16 @@ def test_what_was_read_to_know_the_needed_features_is_written_once():
 
 
 def test_metadata_of_static_weights_are_decoded_for_every_panel_of_tokens():
-    arch = load_arch("weights_8x16")
-    timing = time_layer(GEMM, arch, PATTERN, Latencies(1, 2, 2))
-    done = count_activity(GEMM, arch, PATTERN, timing, 0.0)
+    arch, gemm = load_arch("weights_8x16"), Gemm("layer", "site", 40, FEATURES, OUTPUTS)
+    timing = time_layer(gemm, arch, PATTERN, Latencies(1, 2, 2))
+    done = count_activity(gemm, arch, PATTERN, timing, 0.0)
     assert done.decoded_groups == OUTPUTS * GROUPS * 2, "2 panels of tokens"
     assert done.metadata_sram_read_bytes == OUTPUTS * METADATA_BYTES * 2
+
+
+def test_gathering_reads_a_compressed_site_to_know_what_is_needed():
+    # 2 rows of 56 + 14 + 4 bytes are 148, five bursts of 32, however few of the features are needed.
+    arch = load_arch("8x16_row_gather", ["sparsity.selector.placement=write_back"])
+    gemm = Gemm("layer", "site", 2, FEATURES, OUTPUTS)
+    timing = time_layer(gemm, arch, PATTERN, Latencies(1, 2, 2), nonzeros=Nonzeros(features=30))
+    assert timing.plan.scanned_bytes == 160
