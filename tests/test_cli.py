@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -124,6 +125,12 @@ TWO = ["--arch", "dense.yaml", "--arch", "8x16.yaml"]
         (["--demand-trace", "d.csv", "--demand-format", "xml"], "--demand-format xml: expected one of csv"),
         (["--demand-trace", "d.csv", "--demand-layer", "nope"], "--demand-layer nope: no such layer; there are"),
         ([*TWO, "--demand-trace", "d.csv"], "--demand-trace: is of one machine; give one --arch, not 2"),
+        (["--tokens", "8"], "--tokens: is of --workload"),
+        ([*GEMM, "--tokens", "8"], "--tokens: is of --workload"),
+        (["--seed", "1"], "--seed: activations of a trace are captured, not drawn"),
+        (["--distribution", "laplace"], "--distribution: activations of a trace are captured, not drawn"),
+        ([*GEMM, "--json", "./layers.csv"], "--json and --csv: both would be written to layers.csv"),
+        ([*GEMM, "--timeline", "/tmp"], "--timeline /tmp: is a folder; expected a file to write"),
     ],
 )
 def test_errors_are_one_line_exit_with_2_and_leave_nothing(arguments, message, run_simulate, tmp_path):
@@ -139,6 +146,18 @@ def test_a_file_that_cannot_be_written_is_one_line(run_simulate, tmp_path):
     status, _, err = run_simulate(*GEMM, "--json", "/proc/nope/out.json", "--csv", "layers.csv")
     assert status == 2 and len(err.splitlines()) == 1 and "/proc/nope" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(run_simulate, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    status, _, _ = run_simulate(*GEMM, "--json", pipe)
+    reader.join()
+    assert status == 0 and json.loads(read[0])["arch"] == "8x16"
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
 
 
 ELASTIC = ["--set", "sparsity.skipping=elastic", "--set", "sparsity.operand_mux=full"]

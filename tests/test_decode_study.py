@@ -175,6 +175,12 @@ def test_the_command(tmp_path):
     assert json.loads((tmp_path / "decode.json").read_text())["points"][0]["machine"] == "dense"
 
 
+def test_a_context_without_attention_is_said_to_change_nothing(tmp_path):
+    arguments = ["--arch", "dense", "--batches", "1", "--context", "64", "--out", str(tmp_path)]
+    result = CliRunner().invoke(APP, arguments, catch_exceptions=False)
+    assert "note: --context changes attention alone" in result.output
+
+
 def test_batches_beyond_the_trace_are_refused(tmp_path):
     with pytest.raises(AccelSimError, match="batch 200: it holds 96 tokens"):
         CliRunner().invoke(APP, ["--batches", "200", "--out", str(tmp_path / "x")], catch_exceptions=False)

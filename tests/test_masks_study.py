@@ -256,8 +256,9 @@ def test_the_table_shows_means_with_their_spread():
 
 def test_the_command(tmp_path):
     arguments = ["--arch", "16x16_elastic", "--arch", "8x16", "--seeds", "1", "--zero-fraction", "0.8"]
-    result = CliRunner().invoke(APP, [*arguments, "--out", str(tmp_path)], catch_exceptions=False)
+    result = CliRunner().invoke(APP, [*arguments, "--batches", "1", "--out", str(tmp_path)], catch_exceptions=False)
     assert result.exit_code == 0
+    assert "note: --batches: is of machines that gather weights" in result.output
     assert "80% zeros" in result.output and "independent of where the non-zeros are: 8x16" in result.output
     assert (tmp_path / "masks.json").is_file()
 

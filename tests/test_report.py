@@ -172,6 +172,16 @@ def test_machines_without_a_loss_can_be_compared(capsys):
     assert "quality loss" not in capsys.readouterr().out
 
 
+def test_a_terminal_that_is_too_narrow_cuts_no_figure(monkeypatch, capsys):
+    monkeypatch.setattr("accel_sim.cli.screen._PIPED_WIDTH", 40)
+    results = [simulation(name, quality=False).result() for name in ("8x16", "8x16_dual_core")]
+    print_comparison(results)
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    for result in results:
+        assert all(text in printed for text in (result.arch, f"{result.cycles:,}", f"{result.area.overhead:+.1%}"))
+
+
 @pytest.mark.parametrize("width", [80, 100])
 def test_tables_fit_a_narrow_terminal(width):
     _, result = whole_model()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from accel_sim.cli.inputs import load_workload
+from accel_sim.cli.inputs import idle_context, load_workload
 
 if TYPE_CHECKING:
     from accel_sim.arch import Arch
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from accel_sim.workload import Scope, Workload
 
 DEFAULT_ARCHS = ["dense.yaml", "8x16.yaml", "weights_8x16.yaml", "8x16_row_gather.yaml", "gather.yaml"]
-DEFAULT_TOKENS = 512
-"""Positions in each KV cache of a published model's shapes, without --context."""
 
 
 def decode(
     arch: Annotated[list[str], typer.Option(help="Architecture file; repeatable.")] = DEFAULT_ARCHS,
     trace: Annotated[Path | None, typer.Option(help="A captured trace.")] = None,
     workload: Annotated[str | None, typer.Option(help="A model's published shapes, such as llama-3.1-8b.")] = None,
-    distribution: Annotated[str, typer.Option(help="Of the activations of --workload.")] = "heavy_tailed",
-    seed: Annotated[int, typer.Option(help="Of those activations.", min=0)] = 0,
+    distribution: Annotated[
+        str | None, typer.Option(help="Of the activations of --workload; heavy_tailed when not given.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of those activations; 0 when not given.", min=0)] = None,
     batches: Annotated[str | None, typer.Option(help="Such as 1,2,4; default 1 to 256 in powers of two.")] = None,
     context: Annotated[int | None, typer.Option(help="Positions in each KV cache.", min=1)] = None,
     scope: Annotated[Literal["linear", "model"], typer.Option(help="Projections, or the whole decoder.")] = "linear",
@@ -39,9 +39,9 @@ def decode(
     from accel_sim.study.decode_output import write_decode_study
 
     machines = [load_arch(source, set_) for source in arch]
-    work, note = load_workload(trace, workload, DEFAULT_TOKENS, [], distribution, seed)
+    work, note = load_workload(trace, workload, distribution=distribution, seed=seed)
     sizes, left_out = (batches_named(batches), None) if batches is not None else batches_that_fit(work)
-    for line in filter(None, (note, left_out)):
+    for line in filter(None, (note, left_out, idle_context(context, scope))):
         report.note(line)
     study = _run(machines, work, sizes, context, scope)
     written = write_decode_study(study, out)

@@ -24,7 +24,8 @@ class Files:
     demand_format: str = "csv"
 
     def check(self, simulations: list[Simulation]) -> None:
-        """Raise AccelSimError for options that do not go together, before anything runs."""
+        """Raise AccelSimError for options that do not go together, or cannot be written, before anything runs."""
+        self._check_paths()
         if self.demand is None:
             for option, given in (
                 ("--demand-layer", self.demand_layer is not None),
@@ -57,7 +58,25 @@ class Files:
             from accel_sim.simulation.demand import write_demand_trace
 
             write_demand_trace(simulations[0], self.demand, self._layer(simulations[0]), self.demand_format)
-        return [path for path in (self.json, self.csv, self.timeline, self.demand) if path]
+        return [path for _, path in self._paths()]
+
+    def _paths(self) -> list[tuple[str, Path]]:
+        named = (
+            ("--json", self.json),
+            ("--csv", self.csv),
+            ("--timeline", self.timeline),
+            ("--demand-trace", self.demand),
+        )
+        return [(option, path) for option, path in named if path]
+
+    def _check_paths(self) -> None:
+        taken: dict[Path, str] = {}
+        for option, path in self._paths():
+            if path.is_dir():
+                raise AccelSimError(f"{option} {path}: is a folder; expected a file to write")
+            other = taken.setdefault(path.resolve(), option)
+            if other != option:
+                raise AccelSimError(f"{other} and {option}: both would be written to {path}")
 
     def _layer(self, simulation: Simulation) -> str | None:
         if self.demand_layer is None:

@@ -39,7 +39,7 @@ def masks(
 
     machines = [load_arch(source, set_) for source in arch]
     fractions = _fractions(zero_fraction)
-    work, note = load_workload(trace, None, 0, [], "", 0)
+    work, note = load_workload(trace)
     sizes, left_out = _batches(machines, work, batches)
     for line in filter(None, (note, left_out)):
         report.note(line)
@@ -61,9 +61,11 @@ def _batches(machines: list[Arch], work: Workload, given: str | None) -> tuple[t
     from accel_sim.arch.sparsity import GATHERS
     from accel_sim.study.batches import batches_named, batches_that_fit
 
+    gathers = any(machine.sparsity.skipping in GATHERS for machine in machines)
     if given is not None:
-        return batches_named(given), None
-    if not any(machine.sparsity.skipping in GATHERS for machine in machines):
+        sizes = batches_named(given)
+        return sizes, None if gathers else "--batches: is of machines that gather weights, and none of these does"
+    if not gathers:
         return (), None
     return batches_that_fit(work)
 

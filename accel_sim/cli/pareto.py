@@ -23,10 +23,12 @@ def pareto(
     arch: Annotated[list[str], typer.Option(help="Architecture file; repeatable.")] = DEFAULT_ARCHS,
     trace: Annotated[list[Path], typer.Option(help="A captured trace; repeatable.")] = [],  # noqa: B006
     workload: Annotated[str | None, typer.Option(help="A model's published shapes, such as llama-3.1-8b.")] = None,
-    tokens: Annotated[int, typer.Option(help="Tokens of --workload.", min=1)] = 512,
+    tokens: Annotated[int | None, typer.Option(help="Tokens of --workload; 512 when not given.", min=1)] = None,
     gemm: Annotated[list[str], typer.Option(help="TOKENSxFEATURESxOUTPUTS, such as 512x4096x4096; repeatable.")] = [],  # noqa: B006
-    distribution: Annotated[str, typer.Option(help="Of the activations of --workload and --gemm.")] = "heavy_tailed",
-    seed: Annotated[int, typer.Option(help="Of those activations.", min=0)] = 0,
+    distribution: Annotated[
+        str | None, typer.Option(help="Of the activations of --workload and --gemm; heavy_tailed when not given.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of those activations; 0 when not given.", min=0)] = None,
     scope: Annotated[
         Literal["linear", "model"], typer.Option(help="Projections only, or the whole decoder.")
     ] = "linear",

@@ -7,6 +7,7 @@ import sys
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from accel_sim.simulation import Result
@@ -16,13 +17,34 @@ NARROW = 125
 """Columns of a terminal below which tables leave out what can be worked out from the rest."""
 UNKNOWN = "—"
 _PIPED_WIDTH = 170
+_ANY_WIDTH = 10_000
 _PICOJOULES = {"µJ": 1e6, "mJ": 1e9}
+
+
+class _Screen(Console):
+    """A console that shows every figure of a table: a terminal too narrow for them breaks its lines, and cuts none."""
+
+    def print(self, *objects, **options) -> None:
+        width = self.width
+        self.width = max(width, *(self._least_width(one) for one in objects if isinstance(one, Table)), 0)
+        super().print(*objects, **options)
+        self.width = width
+
+    def _least_width(self, table: Table) -> int:
+        """Columns that a table takes when only what may be folded is."""
+        options = self.options.update(width=_ANY_WIDTH)
+        slack = 0
+        for column in table.columns:
+            cells = [Measurement.get(self, options, cell) for cell in (column.header, *column.cells, column.footer)]
+            least = column.min_width or max(cell.minimum for cell in cells)
+            slack += 0 if column.no_wrap else max(0, max(cell.maximum for cell in cells) - least)
+        return Measurement.get(self, options, table).maximum - slack
 
 
 def console(stderr: bool = False) -> Console:
     """The terminal's width, or one that fits every table where the output is piped."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _PIPED_WIDTH)
+    return _Screen(stderr=stderr, highlight=False, width=None if stream.isatty() else _PIPED_WIDTH)
 
 
 def table_of(title: str) -> Table:

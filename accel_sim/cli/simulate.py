@@ -18,10 +18,10 @@ def simulate(
     set_: options.Set = [],  # noqa: B006
     trace: options.Trace = None,
     workload: options.Preset = None,
-    tokens: options.Tokens = 512,
+    tokens: options.Tokens = None,
     gemm: options.Gemms = [],  # noqa: B006
-    distribution: options.Distribution = "heavy_tailed",
-    seed: options.Seed = 0,
+    distribution: options.Distribution = None,
+    seed: options.Seed = None,
     decode: options.Decode = None,
     context: options.Context = None,
     scope: options.Scope = "linear",
@@ -57,7 +57,7 @@ def simulate(
     work, context_note = decode_step(work, decode, context, gemm, scope)
     made, notes = simulations(archs, work, chosen, settings, engine)
     files.check(made)
-    explained = find_operation(made[0], explain, "--explain") if explain else None
+    explained = find_operation(made[0], explain, "--explain") if explain is not None else None
     for line in filter(None, [note, context_note, *notes]):
         report.note(line)
     results = [_result(simulation) for simulation in made]

@@ -20,12 +20,19 @@ Trace = Annotated[Path | None, typer.Option(help="A captured trace.", rich_help_
 Preset = Annotated[
     str | None, typer.Option(help="A model's published shapes, such as llama-3.1-8b.", rich_help_panel=_RUN)
 ]
-Tokens = Annotated[int, typer.Option(help="Tokens of --workload.", min=1, rich_help_panel=_RUN)]
+Tokens = Annotated[
+    int | None, typer.Option(help="Tokens of --workload; 512 when not given.", min=1, rich_help_panel=_RUN)
+]
 Gemms = Annotated[
     list[str], typer.Option(help="TOKENSxFEATURESxOUTPUTS, such as 512x4096x4096; repeatable.", rich_help_panel=_RUN)
 ]
-Distribution = Annotated[str, typer.Option(help="Of the activations of --workload and --gemm.", rich_help_panel=_RUN)]
-Seed = Annotated[int, typer.Option(help="Of those activations.", rich_help_panel=_RUN)]
+Distribution = Annotated[
+    str | None,
+    typer.Option(
+        help="Of activations of --workload and --gemm; heavy_tailed when not given.", rich_help_panel=_RUN
+    ),
+]
+Seed = Annotated[int | None, typer.Option(help="Of those activations; 0 when not given.", rich_help_panel=_RUN)]
 Decode = Annotated[
     int | None, typer.Option(metavar="BATCH", help="One decode step of so many sequences.", rich_help_panel=_RUN)
 ]
