@@ -8,7 +8,7 @@ from accel_sim.errors import AccelSimError
 from accel_sim.occupancy import REAL_MASKS
 from accel_sim.pattern import Pattern
 from accel_sim.simulation.nonzeros import Skipping, windows
-from accel_sim.timing import Latencies, Nonzeros, bottleneck, time_layer
+from accel_sim.timing import Latencies, Nonzeros, bottleneck, count_activity, time_layer
 from accel_sim.timing.array_time import full_windows
 from accel_sim.timing.items import cut
 from accel_sim.timing.layer import candidates, plan
@@ -337,3 +337,13 @@ def test_windows_of_another_number_of_tokens_are_refused():
     found = windows(codes, 64, Pattern("16:16"), Skipping.of(arch), REAL_MASKS)
     with pytest.raises(AccelSimError, match="layer layer: non-zeros of 2 panels of 32 tokens, expected 3"):
         time_layer(Gemm("layer", "site", 96, 64, 64), arch, arch.pattern(), NONE, nonzeros=Nonzeros(windows=found))
+
+
+def test_every_core_stores_the_activations_that_a_gather_brought_ahead():
+    gemm = Gemm("layer", "site", 4, 64, 64)
+    written = {}
+    for split in ("tokens", "outputs"):
+        arch = load_arch("8x16_row_gather", ["cores.count=2", f"cores.split={split}"])
+        timing = time_layer(gemm, arch, arch.pattern(), NONE, nonzeros=Nonzeros(features=48))
+        written[split] = count_activity(gemm, arch, arch.pattern(), timing, 0).activation_sram_write_bytes
+    assert written == {"tokens": 4 * 48, "outputs": 2 * 4 * 48}

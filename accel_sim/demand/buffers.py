@@ -91,10 +91,10 @@ def product_buffers(timing: LayerTiming, arch: Arch, pattern: Pattern | None, wa
         *_outputs(timing, arch),
     ]
     if product.gathers_features and not items.loaded_activations.any():
-        # What was read ahead of the items has stayed: each core its own tokens, counted once where all need the same.
-        runs, cores = walked.activations.runs, np.arange(arch.cores.count)
-        tokens = np.where(runs.split | (cores == 0), runs.units.sum(axis=1), 0)
-        brought, cycle = tokens * activations.row_written, activations_arrive[:, 0]
+        # What was read ahead of the items has stayed: in each core its own tokens, or those that all need.
+        cores = np.arange(arch.cores.count)
+        tokens, cycle = walked.activations.runs.units.sum(axis=1), activations_arrive[:, 0]
+        brought = tokens * activations.row_written
         lines.append(Requests.of(cycle, activations.level, cores, 0, brought, True))
     if arch.array.dataflow == "weight_stationary":
         lines += _partial_sums(timing, arch, pattern, walked, tiles)

@@ -22,7 +22,6 @@ from accel_sim.demand import DRAM, LEVELS, Demand, ProductDemand, Requests, Sele
 from accel_sim.errors import AccelSimError
 from accel_sim.files import replacing
 from accel_sim.occupancy import Masks, needed_features
-from accel_sim.simulation.machine import Machine
 from accel_sim.simulation.simulate import Simulation
 from accel_sim.workload import Gemm, VectorOperation
 
@@ -140,19 +139,20 @@ def _demands(simulation: Simulation, layer: str | None) -> Iterator[tuple[str, i
         machine = simulation.running(operation)
         if selection.cycles:
             yield operation.name, 1, SelectionDemand(selection, machine.arch)
-        needed, timing = _needed(simulation, operation, machine), simulation.time(operation)
+        needed, timing = _needed(simulation, operation), simulation.time(operation)
         yield operation.name, operation.repeat, ProductDemand(timing, machine.arch, machine.pattern, needed)
 
 
-def _needed(simulation: Simulation, gemm: Gemm, machine: Machine) -> npt.NDArray[np.int64] | None:
+def _needed(simulation: Simulation, gemm: Gemm) -> npt.NDArray[np.int64] | None:
     """Positions of the features, or outputs, that a gathering machine fetches; None where it fetches all."""
-    settings = simulation.settings
-    found = simulation.statistics.nonzeros(gemm, machine.pattern, simulation.skipping, settings.masks, settings.seed)
+    settings, found = simulation.settings, simulation.nonzeros(gemm)
     if found is None or (found.features is None and found.outputs is None):
         return None
     site = gemm.site if found.outputs is None else gemm.consumer_site
     codes = simulation.workload.sites[site].load()[0][: gemm.tokens]
-    needed = needed_features(codes, machine.pattern, masks=Masks(settings.masks, site, settings.seed))
+    needed = needed_features(
+        codes, simulation.pattern_that_decides(gemm), masks=Masks(settings.masks, site, settings.seed)
+    )
     return np.flatnonzero(needed) if needed.any() else np.zeros(1, np.int64)
 
 

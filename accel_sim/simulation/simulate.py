@@ -14,7 +14,7 @@ from accel_sim.simulation.nonzeros import Skipping
 from accel_sim.simulation.result import QualityLoss, Result
 from accel_sim.simulation.settings import DEFAULTS, Comparison, Settings
 from accel_sim.simulation.statistics import SiteZeros, WorkloadStatistics
-from accel_sim.timing import Engine, LayerTiming, SiteSelection, count_activity, select_site
+from accel_sim.timing import Engine, LayerTiming, Nonzeros, SiteSelection, count_activity, select_site
 from accel_sim.timing.vector import VectorTiming, time_vector, vector_activity
 from accel_sim.workload import Gemm, Operation, VectorOperation, Workload
 
@@ -49,9 +49,12 @@ class Simulation:
 
     def time(self, gemm: Gemm) -> LayerTiming:
         """The timing of a product, with the non-zeros its machine skips by."""
+        return self.running(gemm).time(gemm, self.nonzeros(gemm))
+
+    def nonzeros(self, gemm: Gemm) -> Nonzeros | None:
+        """What the machine's skipping finds in the product's activations; None where it does not look."""
         chosen, decides = self.settings, self.pattern_that_decides(gemm)
-        found = self.statistics.nonzeros(gemm, decides, self.skipping, chosen.masks, chosen.seed)
-        return self.running(gemm).time(gemm, found)
+        return self.statistics.nonzeros(gemm, decides, self.skipping, chosen.masks, chosen.seed)
 
     def pattern_that_decides(self, gemm: Gemm) -> Pattern | None:
         """The pattern by which the machine knows what it may skip of a product: its own; of its outputs, that of the

@@ -79,7 +79,7 @@ def count_activity(gemm: Gemm, arch: Arch, pattern: Pattern | None, timing: Laye
     stored = formats(product, arch, pattern)
     output_panels = -(-product.outputs // arch.array.cols)
     token_panels = -(-product.tokens // chosen.tiling.panel_tokens)
-    loaded_rows, loaded_outputs = _loaded(chosen)
+    loaded_rows, loaded_outputs = _loaded(chosen, arch)
     pairs = product.tokens * product.outputs
     groups, slots, padded = 0, product.features, product.features
     if used is not None:
@@ -118,12 +118,12 @@ def count_activity(gemm: Gemm, arch: Arch, pattern: Pattern | None, timing: Laye
     )
 
 
-def _loaded(chosen: Plan) -> tuple[int, int]:
-    """Rows of activations and columns of weights written to the cores' SRAM."""
+def _loaded(chosen: Plan, arch: Arch) -> tuple[int, int]:
+    """Rows of activations and columns of weights written to the SRAM of all cores together."""
     product = chosen.product
     rows = int(chosen.items.loaded_activations.sum()) // product.features
     if product.gathers_features and rows == 0:  # they came with the scan for what is needed, and stayed
-        rows = product.tokens
+        rows = product.tokens * (arch.cores.count if arch.cores.split == "outputs" else 1)
     return rows, int(chosen.items.loaded_weights.sum()) // product.features
 
 
