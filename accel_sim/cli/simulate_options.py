@@ -28,9 +28,7 @@ Gemms = Annotated[
 ]
 Distribution = Annotated[
     str | None,
-    typer.Option(
-        help="Of activations of --workload and --gemm; heavy_tailed when not given.", rich_help_panel=_RUN
-    ),
+    typer.Option(help="Of activations of --workload and --gemm; heavy_tailed when not given.", rich_help_panel=_RUN),
 ]
 Seed = Annotated[int | None, typer.Option(help="Of those activations; 0 when not given.", rich_help_panel=_RUN)]
 Decode = Annotated[
