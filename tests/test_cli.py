@@ -229,6 +229,22 @@ def test_masks_that_change_nothing_are_said_to(result_of):
     assert "note: --masks iid changes nothing on 2x4, 8x16: nothing is skipped there by where the non-zeros are" in err
 
 
+@pytest.mark.parametrize(
+    ("idle", "at_work"),
+    [
+        ("sparsity.sync_window=4", "sparsity.skipping=elastic"),
+        ("cores.split=tokens", "cores.count=2"),
+        ("sram.accumulator_bytes=8192", "array.dataflow=weight_stationary"),
+        ("sparsity.selector.software_launch_cycles=9", "sparsity.selector.placement=software"),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_said_to(idle, at_work, run_simulate):
+    said = f"note: --set {idle.partition('=')[0]} changes nothing here: it needs "
+    assert said in run_simulate(*GEMM, "--set", idle)[2]
+    both = ("--set", idle, "--set", at_work, "--set", "sparsity.operand_mux=full")
+    assert run_simulate(*GEMM, *both)[0::2] == (0, "")
+
+
 def test_a_decode_step_has_a_row_a_sequence_and_a_cache(result_of):
     step, err = result_of("--decode", "4", "--context", "300", "--scope", "model", "--no-quality")
     scores = next(layer for layer in step["layers"] if layer["name"].endswith("scores"))

@@ -35,13 +35,14 @@ def decode(
     """Decode steps of growing batches → speed-up, tokens a second, energy a token, and where each gain ends."""
     from accel_sim.arch import load_arch
     from accel_sim.cli import report
+    from accel_sim.cli.idle_settings import idle_settings
     from accel_sim.study.batches import batches_named, batches_that_fit
     from accel_sim.study.decode_output import write_decode_study
 
     machines = [load_arch(source, set_) for source in arch]
     work, note = load_workload(trace, workload, distribution=distribution, seed=seed)
     sizes, left_out = (batches_named(batches), None) if batches is not None else batches_that_fit(work)
-    for line in filter(None, (note, left_out, idle_context(context, scope))):
+    for line in filter(None, (note, left_out, idle_context(context, scope), *idle_settings(machines, set_, scope))):
         report.note(line)
     study = _run(machines, work, sizes, context, scope)
     written = write_decode_study(study, out)

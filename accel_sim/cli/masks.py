@@ -35,13 +35,14 @@ def masks(
     """A trace against its statistics → the error of each model in cycles, by machine, projection and layer."""
     from accel_sim.arch import load_arch
     from accel_sim.cli import report
+    from accel_sim.cli.idle_settings import idle_settings
     from accel_sim.study.mask_output import write_mask_study
 
     machines = [load_arch(source, set_) for source in arch]
     fractions = _fractions(zero_fraction)
     work, note = load_workload(trace)
     sizes, left_out = _batches(machines, work, batches)
-    for line in filter(None, (note, left_out)):
+    for line in filter(None, (note, left_out, *idle_settings(machines, set_, "linear"))):
         report.note(line)
     study = _run(machines, work, fractions, seeds, sizes)
     written = write_mask_study(study, out)

@@ -40,6 +40,7 @@ def pareto(
     """Several machines on one or more workloads → the Pareto front of speed-up at equal area, area and quality."""
     from accel_sim.arch import load_arch
     from accel_sim.cli import report
+    from accel_sim.cli.idle_settings import idle_settings
     from accel_sim.simulation import Settings
     from accel_sim.study.output import write_study
     from accel_sim.study.quality import read_perplexities, with_perplexities
@@ -48,6 +49,8 @@ def pareto(
 
     perplexities = read_perplexities(quality) if quality else None
     machines = [load_arch(source, set_) for source in arch]
+    for line in idle_settings(machines, set_, scope):
+        report.note(line)
     workloads = []
     for each in trace or [None]:
         loaded, note = load_workload(each, workload, tokens, gemm, distribution, seed)

@@ -46,6 +46,7 @@ def simulate(
     from accel_sim.cli import report
     from accel_sim.cli.explain import find_operation, print_explanation
     from accel_sim.cli.files import Files
+    from accel_sim.cli.idle_settings import idle_settings
     from accel_sim.cli.simulations import simulations
     from accel_sim.pattern import parse_pattern
 
@@ -58,7 +59,7 @@ def simulate(
     made, notes = simulations(archs, work, chosen, settings, engine)
     files.check(made)
     explained = find_operation(made[0], explain, "--explain") if explain is not None else None
-    for line in filter(None, [note, context_note, *notes]):
+    for line in filter(None, [note, context_note, *notes, *idle_settings(archs, set_, scope)]):
         report.note(line)
     results = [_result(simulation) for simulation in made]
     for result, simulation in zip(results, made, strict=True):
