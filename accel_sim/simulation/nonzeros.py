@@ -73,6 +73,6 @@ def needed(codes: Codes, gemm: Gemm, pattern: Pattern | None, masks: Masks) -> i
     if len(codes) < gemm.tokens:
         raise AccelSimError(
             f"layer {gemm.name}: gathering needs all {gemm.tokens} tokens of its site, which holds a sample of"
-            f" {len(codes)}; draw as many rows as tokens, or use a trace"
+            f" {len(codes)}; use a decode step, which draws them all, or a trace"
         )
     return int(np.count_nonzero(needed_features(codes[: gemm.tokens], pattern, masks=masks)))
