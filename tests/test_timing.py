@@ -126,7 +126,7 @@ def test_serial_drain_waits_for_every_tile():
     [((64, 576, 192), 7_655), ((100, 33, 70), 1_139), ((512, 576, 192), 61_247), ((128, 1536, 576), 115_055)],
 )
 def test_the_systolic_array_counts_what_scale_sim_counts(shape, cycles):
-    # 32×32 elements of one lane, output-stationary, as benchmarks/scale_sim.py runs it. It counts from cycle 0: one less.
+    # 32×32 elements of one lane, output-stationary (make bench PEERS=scalesim). It counts from cycle 0: one less.
     arch = load_arch("systolic32_os")
     timing = time_layer(product(*shape), arch, None, NO_LATENCIES)
     assert (timing.plan.compute.array + timing.plan.compute.fill).sum() == cycles + 1
