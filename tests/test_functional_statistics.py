@@ -17,7 +17,7 @@ def scales_for(tokens: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(0.001, 2, tokens).astype(np.float32)
 
 
-def integer_sums(x: np.ndarray, text: str, mask: np.ndarray) -> None:
+def assert_integer_sums(x: np.ndarray, text: str, mask: np.ndarray) -> None:
     """Hold the statistics at scales of 1, where float64 is exact, to what the reference's mask leaves."""
     squares = x.astype(np.int64) ** 2
     expected = (squares[~mask].sum(), squares.sum(), np.count_nonzero(x[mask]), np.count_nonzero(x == 0), x.size)
@@ -29,7 +29,7 @@ def integer_sums(x: np.ndarray, text: str, mask: np.ndarray) -> None:
 
 @given(all_codes, all_patterns())
 def test_integer_sums_equal_the_reference(x, text):
-    integer_sums(x, text, select(x, text))
+    assert_integer_sums(x, text, select(x, text))
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -39,13 +39,13 @@ def test_integer_sums_equal_the_reference(x, text):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7000), (300, 64), (1500, 5), (70, 331)])
 def test_more_groups_than_lanes_and_ragged_ends(style, text, shape):
     x = codes(shape, style, 3)
-    integer_sums(x, text, select(x, text, backend="numba"))
+    assert_integer_sums(x, text, select(x, text, backend="numba"))
 
 
 def test_no_tokens():
     x = np.zeros((0, 9), dtype=np.int8)
     for text in ("2:4", "5:9", "4:4", "1:2 of 2:4"):
-        integer_sums(x, text, np.zeros((0, 9), dtype=bool))
+        assert_integer_sums(x, text, np.zeros((0, 9), dtype=bool))
 
 
 def test_largest_squares_of_a_token_fit():

@@ -11,9 +11,10 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import lcm
 from pathlib import Path
-from typing import IO, Literal, get_args
+from typing import IO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -185,6 +186,8 @@ class _DramTrace:
 
     cores: int
     burst: int
+    line: Callable[[int, bool, int], str]
+    """From address, write and cycle."""
     header = ""
 
     def lines(self, requests: Requests) -> str:
@@ -192,25 +195,22 @@ class _DramTrace:
         burst = requests.address // self.burst * self.burst
         new = np.append(True, (np.diff(burst) != 0) | np.diff(requests.write))[: len(requests)]
         rows = zip(burst[new].tolist(), requests.write[new].tolist(), requests.cycle[new].tolist(), strict=True)
-        return "".join(self._line(*row) for row in rows)
-
-    def _line(self, address: int, write: bool, cycle: int) -> str:
-        raise NotImplementedError
+        return "".join(self.line(*row) for row in rows)
 
 
-class _Ramulator(_DramTrace):
-    def _line(self, address: int, write: bool, cycle: int) -> str:
-        return f"{'ST' if write else 'LD'} {address:#x}\n"
+def _ramulator_line(address: int, write: bool, cycle: int) -> str:
+    return f"{'ST' if write else 'LD'} {address:#x}\n"
 
 
-class _Dramsim3(_DramTrace):
-    def _line(self, address: int, write: bool, cycle: int) -> str:
-        return f"{address:#x} {'WRITE' if write else 'READ'} {cycle}\n"
+def _dramsim3_line(address: int, write: bool, cycle: int) -> str:
+    return f"{address:#x} {'WRITE' if write else 'READ'} {cycle}\n"
 
 
-_FORMATS: dict[str, Callable[[int, int], _Csv | _DramTrace]] = dict(
-    zip(get_args(DemandFormat), (_Csv, _Ramulator, _Dramsim3), strict=True)
-)
+_FORMATS: dict[DemandFormat, Callable[[int, int], _Csv | _DramTrace]] = {
+    "csv": _Csv,
+    "ramulator": partial(_DramTrace, line=_ramulator_line),
+    "dramsim3": partial(_DramTrace, line=_dramsim3_line),
+}
 
 
 @contextmanager
