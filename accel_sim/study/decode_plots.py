@@ -12,6 +12,9 @@ from matplotlib.ticker import PercentFormatter
 from accel_sim.study.decode import DecodePoint, DecodeStudy
 from accel_sim.study.figures import LINE, SERIES_COLOURS, logarithmic_batches, new_figure, style
 
+MARKERS = "os^Dv*"
+"""One a machine, for readers who cannot tell the colours apart."""
+
 
 def draw_speedup(study: DecodeStudy, title: str) -> Figure:
     """Speed-up over dense, and below what the gathering machines gain by: the share of the weights that is needed."""
@@ -42,13 +45,14 @@ def draw_rates(study: DecodeStudy, title: str) -> Figure:
 
 
 def _lines(axes: Axes, study: DecodeStudy, quantity: Callable[[DecodePoint], float]) -> None:
-    """A line a machine; points that DRAM limits are hollow."""
-    for machine, colour in zip(study.machines, SERIES_COLOURS * len(study.machines), strict=False):
+    """A line a machine, each with a marker of its own; points that DRAM limits are hollow."""
+    for number, machine in enumerate(study.machines):
+        colour, marker = SERIES_COLOURS[number % len(SERIES_COLOURS)], MARKERS[number % len(MARKERS)]
         points = study.of(machine)
         x, y = [point.batch for point in points], [quantity(point) for point in points]
-        axes.plot(x, y, color=colour, linewidth=1.5, label=machine)
+        axes.plot(x, y, color=colour, linewidth=1.5, marker=marker, markersize=5, label=machine)
         fills = ["white" if point.bottleneck == "dram" else colour for point in points]
-        axes.scatter(x, y, s=30, color=fills, edgecolor=colour, linewidth=1.3, zorder=3)
+        axes.scatter(x, y, s=34, marker=marker, color=fills, edgecolor=colour, linewidth=1.3, zorder=3)
     logarithmic_batches(axes, [point.batch for point in study.points])
 
 

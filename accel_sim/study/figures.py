@@ -37,7 +37,7 @@ STYLE = {
     "svg.hashsalt": "accel_sim",
 }
 _LIGHT_DOTS_PER_INCH = 100
-_LIGHT_COLOURS = 32
+_LIGHT_COLOURS = 128
 
 
 def style(**changes: object) -> AbstractContextManager:
@@ -69,13 +69,17 @@ def figure_bytes(figure: Figure, file_format: str) -> bytes:
 
 
 def light_bytes(figure: Figure, file_format: str) -> bytes:
-    """The same in a tenth of the bytes, for pictures that are kept in a repository: 32 colours, text left as text."""
+    """The same in fewer bytes, for pictures that are kept in a repository: 128 colours, text left as text."""
     with style(**{"svg.fonttype": "none"}):
         content = _saved(figure, file_format, _LIGHT_DOTS_PER_INCH)
     if file_format != "png":
         return content
     buffer = io.BytesIO()
-    picture = Image.open(io.BytesIO(content)).convert("RGB").quantize(_LIGHT_COLOURS, dither=Image.Dither.NONE)
+    picture = (
+        Image.open(io.BytesIO(content))
+        .convert("RGB")
+        .quantize(_LIGHT_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    )
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
