@@ -147,3 +147,16 @@ def test_schema_documents_every_key():
         for key, field in section["properties"].items():
             assert "description" in field or "$ref" in field, f"{key} has no description"
     assert schema["properties"].keys() - {"extends"} == Arch.model_fields.keys()
+
+
+def test_ports_of_a_machine_that_skips_zeros_feed_every_slice_by_default():
+    # Sixteen lanes in slices of four: four groups of 16 weights a column and cycle, for 32 columns.
+    elastic = ["sparsity.skipping=elastic", "sparsity.operand_mux=full", "sparsity.elastic_lanes=4"]
+    assert weight_port_bytes_per_cycle(load_arch("8x16", elastic)) == 32 * 4 * 16
+    assert weight_port_bytes_per_cycle(load_arch("8x16", [*elastic, "sparsity.weight_groups_per_cycle=3"])) == 32 * 48
+
+
+def test_nobody_builds_selectors_where_software_or_nobody_selects():
+    for name in ("8x16_software", "weights_8x16", "16x16_elastic"):
+        arch = load_arch(name)
+        assert selector_units(arch, arch.pattern()) == 0

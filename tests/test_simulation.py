@@ -12,9 +12,8 @@ from accel_sim.arch import load_arch
 from accel_sim.cli.inputs import shipped_trace
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
-from accel_sim.simulation import Machine, Result, Simulation, WorkloadStatistics, simulate
+from accel_sim.simulation import Machine, Result, Settings, Simulation, WorkloadStatistics, simulate
 from accel_sim.simulation.output import write_csv, write_json
-from accel_sim.simulation.simulate import Settings
 from accel_sim.simulation.timeline import write_timeline
 from accel_sim.timing import CAUSES
 from accel_sim.trace import Trace
@@ -322,6 +321,46 @@ def test_the_timeline_leaves_room_for_the_kernel_that_selects(tmp_path):
     assert layer["ts"] == pytest.approx(kernel["ts"] + kernel["dur"])
     total = (layer["ts"] + layer["dur"]) * machine.delays.clock_hz / 1e6
     assert total == pytest.approx(simulation.result().cycles)
+
+
+def test_utilisation_counts_the_multipliers_of_all_cores():
+    for name, cores in (("8x16", 1), ("8x16_dual_core", 2)):
+        result = simulate(load_arch(name, GENEROUS), gemm_workload(["512x1024x1024"]))
+        slots = 512 * 1024 * 1024 // 2
+        assert result.utilisation == pytest.approx(slots / (32 * 32 * 16 * cores * result.cycles))
+        assert 0.5 < result.utilisation <= 1
+
+
+def test_every_repeat_of_a_site_is_selected_once_at_write_back():
+    once = gemm_workload(["64x256x256"])
+    many = Workload(once.name, once.source, (replace(once.gemms[0], repeat=5),), once.sites)
+    single, repeated = (simulate(load_arch("8x16_write_back"), work).energy_pj["selector"] for work in (once, many))
+    assert repeated == pytest.approx(5 * single) and single > 0
+
+
+def test_a_kernel_selects_also_what_the_vector_unit_produces():
+    work = preset_workload("smollm2-135m", 32)
+    linear, whole = (
+        simulate(load_arch("8x16_software"), work, settings=Settings(scope=scope, quality=False))
+        for scope in ("linear", "model")
+    )
+    assert linear.breakdown["selector"] == whole.breakdown["selector"] > 120 * 2500, "120 sites, a launch each"
+
+
+def test_the_loss_of_static_weights_is_of_the_outputs_they_give():
+    workload = one_layer()
+    gemm, codes = workload.gemms[0], workload.sites["site"].load()[0]  # whose scales are all one
+    weights = Weights(gemm.load_weights().codes, np.linspace(0.5, 9, gemm.outputs).astype(np.float32))
+    workload = Workload("drawn", "", (replace(gemm, load_weights=lambda: weights),), workload.sites)
+    pruned = weights.codes.astype(np.float64)
+    for output in range(gemm.outputs):
+        for group in range(0, gemm.features, 4):
+            order = sorted(range(group, group + 4), key=lambda k: (-abs(int(weights.codes[k, output])), k))
+            pruned[order[2:], output] = 0
+    dense_output = codes @ (weights.codes * weights.scales.astype(np.float64))
+    lost = codes @ ((weights.codes - pruned) * weights.scales.astype(np.float64))
+    result = simulate(load_arch("weights_2x4"), workload)
+    assert result.quality_loss.value == pytest.approx((lost**2).sum() / (dense_output**2).sum(), rel=1e-9)
 
 
 def test_output_files_survive_a_failed_write(tmp_path, monkeypatch):
