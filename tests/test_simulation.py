@@ -347,6 +347,17 @@ def test_a_kernel_selects_also_what_the_vector_unit_produces():
     assert linear.breakdown["selector"] == whole.breakdown["selector"] > 120 * 2500, "120 sites, a launch each"
 
 
+def test_what_the_vector_unit_selects_is_not_selected_again():
+    work = preset_workload("smollm2-135m", 32)
+    linear, whole = (
+        simulate(load_arch("8x16_write_back"), work, settings=Settings(scope=scope, quality=False)).energy_pj[
+            "selector"
+        ]
+        for scope in ("linear", "model")
+    )
+    assert whole == pytest.approx(linear), "each site once, whoever it is charged to"
+
+
 def test_the_loss_of_static_weights_is_of_the_outputs_they_give():
     workload = one_layer()
     gemm, codes = workload.gemms[0], workload.sites["site"].load()[0]  # whose scales are all one
