@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -54,21 +53,18 @@ def _run(
     machines: list[Arch], work: Workload, batches: tuple[int, ...], context: int | None, scope: Scope
 ) -> DecodeStudy:
     """The study, with a progress bar on a terminal."""
-    from rich.progress import Progress
-
-    from accel_sim.cli import report
+    from accel_sim.cli.progress import study_progress
     from accel_sim.study.decode import run_decode_study
     from accel_sim.study.run import designs
 
-    with Progress(console=report.console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("", total=len(designs(machines)) * len(batches))
+    with study_progress(len(designs(machines)) * len(batches)) as on_progress:
         return run_decode_study(
             machines,
             work,
             batches,
             context,
             scope,
-            lambda what: progress.update(bar, description=what, advance=1, refresh=True),
+            on_progress,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,20 +74,17 @@ def _run(
     machines: list[Arch], work: Workload, fractions: list[float], seeds: int, batches: tuple[int, ...]
 ) -> MaskStudy:
     """The study, with a progress bar on a terminal."""
-    from rich.progress import Progress
-
-    from accel_sim.cli import report
+    from accel_sim.cli.progress import study_progress
     from accel_sim.study.masks import number_of_runs, run_mask_study
 
-    with Progress(console=report.console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("", total=number_of_runs(machines, fractions, seeds))
+    with study_progress(number_of_runs(machines, fractions, seeds)) as on_progress:
         return run_mask_study(
             machines,
             work,
             fractions,
             seeds,
             batches,
-            lambda what: progress.update(bar, description=what, advance=1, refresh=True),
+            on_progress,
         )
 
 

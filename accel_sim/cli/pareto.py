@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -70,17 +69,14 @@ def pareto(
 
 def _run(machines: list[Arch], workloads: list[Workload], settings: Settings) -> list[Point]:
     """The points, with a progress bar on a terminal."""
-    from rich.progress import Progress
-
-    from accel_sim.cli import report
+    from accel_sim.cli.progress import study_progress
     from accel_sim.study.run import designs, run_study
 
-    with Progress(console=report.console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("", total=len(designs(machines)) * len(workloads))
+    with study_progress(len(designs(machines)) * len(workloads)) as on_progress:
         return run_study(
             machines,
             workloads,
-            lambda what: progress.update(bar, description=what, advance=1, refresh=True),
+            on_progress,
             settings,
         )
 
