@@ -53,7 +53,7 @@ lint: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv || { echo "On Debian: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[llm,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[llm,rtl,test]'
 	touch $@
 
 clean:
