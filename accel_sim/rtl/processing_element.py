@@ -16,6 +16,7 @@ from amaranth.lib.wiring import In, Out
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Encoding, Pattern
 from accel_sim.rtl.metadata import MetadataDecoder
+from accel_sim.rtl.metadata_port import MetadataPortComponent
 from accel_sim.rtl.operand_select import OperandMux, OperandSelect, lines_layout, one_level
 
 _CODE = signed(8)
@@ -112,7 +113,7 @@ class SparseDotProduct(wiring.Component):
         return m
 
 
-class ProcessingElement(wiring.Component):
+class ProcessingElement(MetadataPortComponent):
     """One registered PE, the unit of the published tables: operand registers, decoders, multiplexers, dot product.
 
     In: `activations` [lanes × signed 8], `weights`, `metadata` [groups × bits of one group], `clear`, and `bias` where
@@ -188,7 +189,7 @@ class ProcessingElement(wiring.Component):
         return m
 
 
-class ShiftingProcessingElement(wiring.Component):
+class ShiftingProcessingElement(MetadataPortComponent):
     """A PE with fewer lanes than a group has slots: a group takes ceil(N / lanes) cycles.
 
     With `load`, a group's `weights` [M × signed 8] and `metadata` enter; in the cycles after it the weight register
