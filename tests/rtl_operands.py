@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import pytest
 
 from accel_sim.encoding import encode
+from accel_sim.errors import AccelSimError
 from accel_sim.functional import select
 from accel_sim.functional.numpy_backend import slots
 from accel_sim.pattern import Encoding, Pattern
@@ -24,6 +28,17 @@ def require_simulator(name: str) -> str:
     if reason := available()[name]:
         pytest.skip(reason)
     return name
+
+
+def assert_refused(build: Callable[[], object], message: str) -> None:
+    """`build()` raises AccelSimError with the message. Amaranth's warning of a unit that is not used is no news here."""
+    from amaranth.hdl import UnusedElaboratable
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        with pytest.raises(AccelSimError, match=message):
+            build()
+        gc.collect()  # the warning comes when the unit goes
 
 
 @cache
@@ -101,7 +116,6 @@ def sums_of(unit, inputs: dict[str, np.ndarray], steps: int, shape: tuple[int, i
     """Accumulators [T, F] at the cycle in which each sum is complete, and not a cycle later."""
     from accel_sim.rtl.simulation import run
 
-    cycles = len(inputs["clear"]) + unit.latency
     latency = unit.latency
-    seen = run(unit, inputs, simulator, cycles)["accumulator"]
+    seen = run(unit, inputs, simulator, len(inputs["clear"]) + latency)["accumulator"]
     return seen[steps - 1 + latency :: steps][: shape[0] * shape[1]].reshape(shape)
