@@ -4,9 +4,10 @@ from hypothesis import strategies as st
 
 from accel_sim.arch.schema import Arch
 from accel_sim.cost.parts import parts
-from accel_sim.cost.units import flip_flop
+from accel_sim.cost.units import load_library
 from accel_sim.timing.activity import Activity
 
+NANGATE = load_library("nangate45")
 LADDER = ["2:4", "4:8", "8:16", "16:32"]
 MUXES = ["restricted", "onehot", "full"]
 WORK = Activity(
@@ -61,7 +62,7 @@ def stationary(patterns=(), array=None, **settings) -> Arch:
 
 def flip_flops(arch: Arch, component: str) -> float:
     """Register bits of one component of one core."""
-    return sum(part.count for part in parts(arch) if part.component == component and part.unit is flip_flop())
+    return sum(part.count for part in parts(arch) if part.component == component and part.unit is NANGATE.flip_flop)
 
 
 @st.composite

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from cost_machines import LADDER, MUXES, WORK, machine, machines
+from cost_machines import LADDER, MUXES, NANGATE, WORK, machine, machines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +13,6 @@ from accel_sim import cost
 from accel_sim.arch import load_arch, shipped_archs
 from accel_sim.arch.schema import Arch
 from accel_sim.cost.parts import LOGIC_COMPONENTS, parts
-from accel_sim.cost.units import kinds
 from accel_sim.pattern import Pattern
 from accel_sim.timing.activity import Activity
 
@@ -164,7 +163,7 @@ def test_a_slower_target_is_met():
 
 @pytest.mark.parametrize(("pattern", "cycles"), [("2:4", 1), ("4:8", 1), ("8:16", 2), ("16:32", 3)])
 def test_bitmap_decoders_at_a_gigahertz_take_one_to_three_cycles(pattern, cycles):
-    decoder = cost.unit("bm2oh", Pattern(pattern).n, Pattern(pattern).m)
+    decoder = cost.unit("decode_bitmap_onehot", Pattern(pattern).n, Pattern(pattern).m)
     assert -(-decoder.delay_ns // 1.0) == cycles
 
 
@@ -189,7 +188,7 @@ def test_the_block_sparse_gain_is_near_the_published_one():
 
 
 def test_energies_by_hand():
-    # dotk 16 has no energy row: 11.4365 pJ of 8 lanes by area, less the clock of its 289 flip-flops, 8.022 fJ each.
+    # 16 lanes have no energy row: 11.4365 pJ of 8 lanes by area, less the clock of their 289 flip-flops, 8.022 fJ each.
     dot_product = 11.4365 * 10173.17 / 5280.1 - 289 * 0.00802208
     spent = cost.energy(machine("8:16"), Pattern("8:16"), WORK, 5e8).components_pj
     assert spent["multiply"] == pytest.approx(120e6 * 0.215 * dot_product / 16, rel=1e-5)
@@ -242,7 +241,7 @@ def test_zero_gating_saves_the_multiplications_it_holds():
     plain, gated = machine("8:16"), machine("8:16", zero_gating="operand")
     before, after = (cost.energy(arch, Pattern("8:16"), WORK, 5e8).components_pj for arch in (plain, gated))
     saved = before["multiply"] - after["multiply"]
-    assert saved == pytest.approx(WORK.zero_multiplies * 0.215 * cost.unit("mul8").energy_pj)
+    assert saved == pytest.approx(WORK.zero_multiplies * 0.215 * cost.unit("multiplier").energy_pj)
     assert after["registers_and_clock"] > before["registers_and_clock"]
     assert cost.area(gated).components_um2["zero_gating"] > 0 == cost.area(plain).components_um2["zero_gating"]
 
@@ -308,7 +307,7 @@ def test_selecting_at_write_back_writes_and_reads_the_row_that_waits_for_its_max
 def test_only_lanes_that_hold_a_slot_have_a_multiplexer():
     # Two 7:16 groups on 16 lanes keep 14 busy.
     area = cost.area(machine("7:16")).components_um2["operand_multiplexers"]
-    assert area == pytest.approx(1024 * 2 * cost.unit("sel_onehot", 7, 16).area_um2 / 0.7)
+    assert area == pytest.approx(1024 * 2 * cost.unit("select_onehot", 7, 16).area_um2 / 0.7)
 
 
 def test_tracks_enlarge_only_a_block_that_is_too_small_for_them():
@@ -352,14 +351,14 @@ def test_every_table_row_inside_a_sum_has_its_own_source(mux, metadata):
     rows = cost.sources(machine("8:16", operand_mux=mux, metadata=metadata))
     listed = {row.quantity for row in rows}
     sums = [row.source.removeprefix("sum of its parts: ") for row in rows if row.source.startswith("sum of its parts")]
-    from_table = {part for each in sums for part in each.split(" + ") if part.partition(" ")[0] in kinds()}
+    from_table = {part for each in sums for part in each.split(" + ") if part.partition(" ")[0] in NANGATE.kinds()}
     assert len(from_table) >= 5
     assert {f"{part}: area" for part in from_table} <= listed
 
 
 def test_the_extrapolated_decoder_is_marked_in_the_sources():
     rows = cost.sources(machine("16:32", metadata="enumerative"))
-    decoder = next(row for row in rows if row.quantity == "enum2bm 16:32: area")
+    decoder = next(row for row in rows if row.quantity == "decode_enumerative 16:32: area")
     assert decoder.status == "extrapolated"
 
 

@@ -3,12 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from cost_machines import NOTHING, WORK, flip_flops, machine, stationary
+from cost_machines import NANGATE, NOTHING, WORK, flip_flops, machine, stationary
 
 from accel_sim import cost
 from accel_sim.cost import sram
 from accel_sim.cost.parts import parts
-from accel_sim.cost.units import register_data_energy_pj
 from accel_sim.pattern import Pattern
 
 
@@ -25,7 +24,7 @@ def test_every_element_holds_the_weights_of_its_groups_and_those_of_the_next_fol
     bits = 32 * 32 * 2 * 16 * 8
     assert flip_flops(stationary("8:16"), "weight_registers") == 2 * bits
     assert flip_flops(stationary("8:16", array={"fold_overlap": False}), "weight_registers") == bits
-    load_or_hold = 2 * bits / 8 * cost.unit("sel_restr", 1, 2).area_um2
+    load_or_hold = 2 * bits / 8 * cost.unit("select_restricted", 1, 2).area_um2
     assert components(stationary("8:16"))["weight_load_multiplexers"] == pytest.approx(load_or_hold / 0.7)
 
 
@@ -68,7 +67,7 @@ def test_partial_sums_are_paid_for():
     work = replace(NOTHING, accumulator_sram_read_bytes=40_000, accumulator_sram_write_bytes=40_000)
     spent = energy(stationary(), work)
     bits = 32 * (8 + 2 + 1) + 2 * 32
-    assert spent["column_sums"] == pytest.approx(10_000 * 0.215 * (0.4513 + bits * register_data_energy_pj()))
+    assert spent["column_sums"] == pytest.approx(10_000 * 0.215 * (0.4513 + bits * NANGATE.register_data_energy_pj))
     assert spent["sram_accumulator"] == pytest.approx(40_000 * (92.62 + 190.7) / 128)
     area = cost.area(stationary())
     # Half of five levels of the tree cross the block's height; both transfers cross the SRAM.
@@ -83,7 +82,7 @@ def test_stationary_weights_load_once_a_fold_and_stay():
         for kind in ("broadcast", "systolic")
         for overlap in (True, False)
     }
-    bits = {key: spent["registers_and_clock"] / 0.215 / register_data_energy_pj() for key, spent in loads.items()}
+    bits = {key: spent["registers_and_clock"] / 0.215 / NANGATE.register_data_energy_pj for key, spent in loads.items()}
     assert bits == pytest.approx(
         {
             ("broadcast", False): 8000,
@@ -102,7 +101,7 @@ def test_zero_gating_needs_no_register_for_weights_that_stay():
 def test_a_group_that_takes_several_cycles_steps_along_weights_that_stay():
     # 8:16 on 4 lanes: two cycles, a reach of 4 + 16 − 8 weights.
     built = components(stationary("8:16", array={"lanes": 4}))["weight_shift_multiplexers"]
-    two_to_one = cost.unit("sel_naive", 1, 2).area_um2
+    two_to_one = cost.unit("select_full", 1, 2).area_um2
     assert built == pytest.approx(32 * 32 * (4 + 16 - 8) * two_to_one / 0.7)
 
 

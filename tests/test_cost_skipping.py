@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from cost_machines import NOTHING, WORK, elastic, flip_flops, machine, machines, stationary, unstructured
+from cost_machines import NANGATE, NOTHING, WORK, elastic, flip_flops, machine, machines, stationary, unstructured
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -20,19 +20,19 @@ def components(arch: Arch) -> dict[str, float]:
 
 def lane_tree() -> float:
     """A 16:1 tree of 8 bits: one of the eight slots of the full 8:16 network."""
-    return cost.unit("sel_naive", 8, 16).area_um2 / 8
+    return cost.unit("select_full", 8, 16).area_um2 / 8
 
 
 def test_elastic_slices_by_hand():
     # 16 slices of a lane. A slice has 2 of the window's 32 groups to choose from, 16 weights each; windows are held
     # twice, 512 weights a column; a row holds 2 × 16 groups of 8 values with 4 bits of position and a flag.
     arch = elastic("8:16")
-    built, two_to_one = components(arch), cost.unit("sel_naive", 1, 2).area_um2
+    built, two_to_one = components(arch), cost.unit("select_full", 1, 2).area_um2
     assert built["operand_multiplexers"] == pytest.approx(1024 * 16 * lane_tree() / 0.7)
     assert built["window_multiplexers"] == pytest.approx(1024 * 16 * 16 * two_to_one / 0.7)
     assert flip_flops(arch, "window_buffers") == 32 * 2 * 512 * 8 + 32 * 2 * 16 * 8 * (8 + 4 + 1)
     assert built["weight_registers"] == 0
-    decoder = cost.unit("bm2idx", 8, 16).area_um2
+    decoder = cost.unit("decode_bitmap_index", 8, 16).area_um2
     assert built["metadata_decoders"] == pytest.approx(32 * 4 * decoder / 0.7), "four groups arrive in a cycle"
 
 
@@ -55,9 +55,9 @@ def test_a_window_that_all_rows_read_is_wired_to_all_of_them():
 
 def test_unstructured_multiplexers_reach_the_whole_window():
     whole = components(unstructured())["operand_multiplexers"]
-    assert whole == pytest.approx(1024 * 16 * circuits.tree(512).area_um2 / 0.7)
+    assert whole == pytest.approx(1024 * 16 * circuits.tree(NANGATE, 512).area_um2 / 0.7)
     banked = components(unstructured(window_banks=32))["operand_multiplexers"]
-    by_hand = 32 * circuits.tree(16).area_um2 + 16 * circuits.tree(32).area_um2
+    by_hand = 32 * circuits.tree(NANGATE, 16).area_um2 + 16 * circuits.tree(NANGATE, 32).area_um2
     assert banked == pytest.approx(1024 * by_hand / 0.7)
     assert banked < whole
 
@@ -107,7 +107,7 @@ def test_skipping_zeros_spends_energy_where_it_is_done():
 def test_turning_to_another_group_switches_the_window_multiplexers_of_every_column():
     groups = replace(NOTHING, decoded_groups=1000)
     spent = cost.energy(elastic(), Pattern("8:16"), groups, 5e8).components_pj["operand_select"]
-    assert spent == pytest.approx(1000 * 32 * 16 * circuits.tree(2).energy_pj * 0.215)
+    assert spent == pytest.approx(1000 * 32 * 16 * circuits.tree(NANGATE, 2).energy_pj * 0.215)
 
 
 def test_weights_pass_both_halves_of_the_window():
@@ -120,21 +120,23 @@ def test_weights_pass_both_halves_of_the_window():
 
 
 def test_a_finder_has_an_encoder_for_every_pick_and_is_as_deep_as_a_prefix_count():
-    one, four = skipping.finder(1, 16), skipping.finder(4, 16)
+    one, four = skipping.finder(NANGATE, 1, 16), skipping.finder(NANGATE, 4, 16)
     assert four.area_um2 == pytest.approx(4 * one.area_um2)
-    assert one.area_um2 == pytest.approx(cost.unit("bm2idx", 1, 16).area_um2)
-    assert four.delay_ns == one.delay_ns < skipping.finder(4, 64).delay_ns
-    assert skipping.finder(16, 16) is None, "one cycle takes them all"
+    assert one.area_um2 == pytest.approx(cost.unit("decode_bitmap_index", 1, 16).area_um2)
+    assert four.delay_ns == one.delay_ns < skipping.finder(NANGATE, 4, 64).delay_ns
+    assert skipping.finder(NANGATE, 16, 16) is None, "one cycle takes them all"
 
 
 def test_two_levels_by_hand():
     # 1:2 of 4:8: an outer choice of one of two for each of 8 operands, then the 4:8 network on them.
-    network = hierarchy.multiplexer("onehot", HierarchicalPattern("1:2 of 4:8"))
-    by_hand = 8 * cost.unit("sel_onehot", 1, 2).area_um2 + cost.unit("sel_onehot", 4, 8).area_um2
+    network = hierarchy.multiplexer(NANGATE, "onehot", HierarchicalPattern("1:2 of 4:8"))
+    by_hand = 8 * cost.unit("select_onehot", 1, 2).area_um2 + cost.unit("select_onehot", 4, 8).area_um2
     assert network.area_um2 == pytest.approx(by_hand)
     assert hierarchy.select_bits("onehot", HierarchicalPattern("1:2 of 4:8")) == 1 * 2 + 4 * 5
-    decoder = hierarchy.decoder("onehot", "bitmap", HierarchicalPattern("1:2 of 4:8"))
-    assert decoder.area_um2 == pytest.approx(cost.unit("bm2oh", 1, 2).area_um2 + cost.unit("bm2oh", 4, 8).area_um2)
+    decoder = hierarchy.decoder(NANGATE, "onehot", "bitmap", HierarchicalPattern("1:2 of 4:8"))
+    assert decoder.area_um2 == pytest.approx(
+        cost.unit("decode_bitmap_onehot", 1, 2).area_um2 + cost.unit("decode_bitmap_onehot", 4, 8).area_um2
+    )
 
 
 def test_two_levels_cost_less_than_one_of_the_same_reach():
@@ -145,10 +147,10 @@ def test_two_levels_cost_less_than_one_of_the_same_reach():
 
 
 def test_a_level_that_keeps_all_needs_no_circuit():
-    outer_only = hierarchy.multiplexer("onehot", HierarchicalPattern("1:2 of 8:8"))
-    assert outer_only.area_um2 == pytest.approx(8 * cost.unit("sel_onehot", 1, 2).area_um2)
-    inner_only = hierarchy.multiplexer("onehot", HierarchicalPattern("2:2 of 4:8"))
-    assert inner_only.area_um2 == pytest.approx(2 * cost.unit("sel_onehot", 4, 8).area_um2)
+    outer_only = hierarchy.multiplexer(NANGATE, "onehot", HierarchicalPattern("1:2 of 8:8"))
+    assert outer_only.area_um2 == pytest.approx(8 * cost.unit("select_onehot", 1, 2).area_um2)
+    inner_only = hierarchy.multiplexer(NANGATE, "onehot", HierarchicalPattern("2:2 of 4:8"))
+    assert inner_only.area_um2 == pytest.approx(2 * cost.unit("select_onehot", 4, 8).area_um2)
 
 
 def test_a_two_level_selector_by_hand():
@@ -157,11 +159,16 @@ def test_a_two_level_selector_by_hand():
     arch = machine("1:2 of 4:8", skipping="hierarchical")
     inner = sum(
         cost.unit(*unit).area_um2
-        for unit in (("topn_rank", 4, 8), ("bm2oh", 4, 8), ("sel_onehot", 4, 8), ("absm", None, 8))
+        for unit in (
+            ("top_n_rank", 4, 8),
+            ("decode_bitmap_onehot", 4, 8),
+            ("select_onehot", 4, 8),
+            ("magnitude", None, 8),
+        )
     )
-    outer = cost.unit("topn_rank", 1, 2).area_um2 * 10 / 8 + cost.unit("bm2oh", 1, 2).area_um2
-    sums, moved = 2 * 3 * 10 / 32 * 193.38, 5 * cost.unit("sel_onehot", 1, 2).area_um2
-    selector = hierarchy.selector(arch.sparsity.selector, "bitmap", HierarchicalPattern("1:2 of 4:8"))
+    outer = cost.unit("top_n_rank", 1, 2).area_um2 * 10 / 8 + cost.unit("decode_bitmap_onehot", 1, 2).area_um2
+    sums, moved = 2 * 3 * 10 / 32 * 193.38, 5 * cost.unit("select_onehot", 1, 2).area_um2
+    selector = hierarchy.selector(NANGATE, arch.sparsity.selector, "bitmap", HierarchicalPattern("1:2 of 4:8"))
     assert selector.area_um2 == pytest.approx(2 * inner + sums + outer + moved)
 
 
@@ -181,7 +188,7 @@ def test_gathered_weights_reach_a_dense_array_through_a_crossbar():
     built = components(arch)
     assert built["operand_multiplexers"] == built["metadata_decoders"] == 0
     assert built["selectors"] == components(machine("8:16"))["selectors"]
-    crossbar = [part.count for part in parts(arch) if part.unit is circuits.tree(16)]
+    crossbar = [part.count for part in parts(arch) if part.unit is circuits.tree(NANGATE, 16)]
     assert crossbar == [32 * 16]
     assert components(machine("8:16", skipping="output_gather"))["operand_multiplexers"] > 0
     latency = cost.delays(arch, arch.pattern()).selector_latency_cycles
@@ -281,5 +288,5 @@ def test_zero_gating_works_on_every_machine(option):
     plain = NOT_FREE[option][1].model_copy(update={"zero_gating": "none"})
     gated = plain.model_copy(update={"zero_gating": "operand"})
     spent = [cost.energy(arch, arch.pattern(), WORK, 5e8).components_pj["multiply"] for arch in (plain, gated)]
-    assert spent[0] - spent[1] == pytest.approx(WORK.zero_multiplies * 0.215 * cost.unit("mul8").energy_pj)
+    assert spent[0] - spent[1] == pytest.approx(WORK.zero_multiplies * 0.215 * cost.unit("multiplier").energy_pj)
     assert components(gated)["zero_gating"] > 0 == components(plain)["zero_gating"]

@@ -292,7 +292,7 @@ def test_experts_with_one_token_each_still_tell_their_error():
 
 def test_what_the_tables_lack_is_named():
     bitmap = on_shipped_trace("16x32").extrapolated
-    assert "dotk K=16: energy" in bitmap, "only its area was measured"
+    assert "dot_product 16 lanes: energy" in bitmap, "only its area was measured"
     enumerative = simulate(load_arch("16x32", ["sparsity.metadata=enumerative"]), one_layer()).extrapolated
     assert next(row for row in enumerative if row not in bitmap) == "enumerative decoder 16:32: area"
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from accel_sim.arch.section import Section
+
+LIBRARIES = ("nangate45", "sg13g2", "osu018")
+"""Cell libraries whose synthesised tables are shipped."""
+
+
+def _library(name: str) -> str:
+    if name not in LIBRARIES and not {"/", "\\"} & set(name):
+        raise ValueError(f"{name!r} is none of {', '.join(LIBRARIES)}, nor the path of a folder (./NAME)")
+    return name
 
 
 class Technology(Section):
     """What the unit is built from, and how the tables of unit costs are read."""
 
-    library: Literal["nangate45"] = "nangate45"
-    """Cell library whose synthesised unit table the cost model reads."""
+    library: Annotated[str, AfterValidator(_library)] = "nangate45"
+    """Cell library whose synthesised tables the cost model reads: nangate45, sg13g2, osu018, or the path of a folder
+    that `accel-sim synthesize` wrote. Figures of another node are brought to 45 nm by rules that the report names."""
     node_nm: Literal[45, 32, 20, 16, 14, 10, 7] = 45
     """Node that area and energy are reported at; other than 45 they are scaled by the rule the report names."""
     supply_v: Annotated[float, Field(gt=0.3, le=1.5)] | None = None

@@ -10,6 +10,7 @@ from accel_sim.arch.schema import Arch
 from accel_sim.cost import gathering, operands, parts, sram
 from accel_sim.cost.scaling import Scale
 from accel_sim.cost.tables import constant
+from accel_sim.cost.units import library_of
 
 SRAM_COMPONENTS = (
     "sram_activation",
@@ -76,7 +77,7 @@ def area(arch: Arch) -> Area:
         for name in parts.LOGIC_COMPONENTS
     }
     block = per_cell * fsum(part.area_um2 for part in bill if part.in_array)
-    tracks = _track_area_um2(arch) * scale.area if arch.technology.wires else 0.0
+    tracks = _track_area_um2(arch) * scale.node_area if arch.technology.wires else 0.0
     core["wires"] = max(0.0, tracks - block)
     core.update(dict.fromkeys(SRAM_COMPONENTS, 0.0))
     core.update({f"sram_{buffer.name}": buffer.area_um2 for buffer in sram.memories(arch)})
@@ -89,7 +90,7 @@ def area(arch: Arch) -> Area:
     return Area(
         components_um2=components,
         array_um2=cores * per_cell * fsum(part.area_um2 for part in bill if part.per_column),
-        nand2_um2=constant("nand2_area") * scale.area,
+        nand2_um2=library_of(arch).run.nand2_area_um2 * scale.area,
         block_um2=block + core["wires"],
         track_use=tracks / block,
     )

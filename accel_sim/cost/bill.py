@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from accel_sim.cost.circuits import multiplexer_2
-from accel_sim.cost.units import UnitCost, flip_flop
+from accel_sim.cost.units import Library, UnitCost
 
 LOGIC_COMPONENTS = (
     "multipliers_and_adder_trees",
@@ -49,7 +49,7 @@ class Part:
 
     @property
     def area_um2(self) -> float:
-        """Cell area at 45 nm."""
+        """Cell area at the library's node."""
         return self.unit.area_um2 * self.count
 
     @property
@@ -58,9 +58,11 @@ class Part:
 
 
 def held_register(
-    component: str, load_component: str, bits: float, count: float, *, per_column: bool
+    library: Library, component: str, load_component: str, bits: float, count: float, *, per_column: bool
 ) -> Iterator[Part]:
     """`count` registers of `bits` that keep what they hold until they are loaded: a flip-flop and a 2:1 multiplexer a
     bit (their clock is not gated)."""
-    yield Part(component, flip_flop(), count * bits, per_column=per_column)
-    yield Part(load_component, multiplexer_2(bits, f"load or hold, {bits:g} bits"), count, per_column=per_column)
+    yield Part(component, library.flip_flop, count * bits, per_column=per_column)
+    yield Part(
+        load_component, multiplexer_2(library, bits, f"load or hold, {bits:g} bits"), count, per_column=per_column
+    )

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from accel_sim.arch.schema import Selector
 from accel_sim.cost.tables import constant
-from accel_sim.cost.units import UnitCost, largest_n, total, unit
+from accel_sim.cost.units import Library, UnitCost, total
 from accel_sim.pattern import Encoding, Pattern
 
-_MULTIPLEXERS = {"restricted": "sel_restr", "onehot": "sel_onehot", "full": "sel_naive"}
-TOP_N = {"rank": "topn_rank", "sort": "topn_oems", "cascade": "topn_itermax", "radix": "topn_radix"}
+_MULTIPLEXERS = {"restricted": "select_restricted", "onehot": "select_onehot", "full": "select_full"}
+TOP_N = {"rank": "top_n_rank", "sort": "top_n_sort", "cascade": "top_n_cascade", "radix": "top_n_radix"}
 TABLE_BITS = 8
 """Width of every row of the unit table that this package reads."""
 WORD_BITS = 32
@@ -28,9 +28,9 @@ def window(pattern: Pattern) -> int:
     return pattern.m - pattern.n + 1
 
 
-def multiplexer(operand_mux: str, pattern: Pattern) -> UnitCost:
+def multiplexer(library: Library, operand_mux: str, pattern: Pattern) -> UnitCost:
     """The operand multiplexers of one group: N slots of 8 bits."""
-    return unit(_MULTIPLEXERS[operand_mux], pattern.n, pattern.m)
+    return library.unit(_MULTIPLEXERS[operand_mux], pattern.n, pattern.m)
 
 
 def select_bits(operand_mux: str, pattern: Pattern) -> int:
@@ -56,41 +56,45 @@ def line_activity(operand_mux: str, pattern: Pattern) -> LineActivity:
 
 
 @cache
-def decoder(operand_mux: str, metadata: Encoding, pattern: Pattern) -> UnitCost | None:
+def decoder(library: Library, operand_mux: str, metadata: Encoding, pattern: Pattern) -> UnitCost | None:
     """From one group's metadata to its select lines; None where the metadata are the select lines."""
     n, m = pattern.n, pattern.m
-    bitmap_to_lines = unit("bm2oh" if operand_mux == "onehot" else "bm2idx", n, m)
+    bitmap_to_lines = library.unit("decode_bitmap_onehot" if operand_mux == "onehot" else "decode_bitmap_index", n, m)
     if metadata == "bitmap":
         return bitmap_to_lines
     if metadata == "enumerative":
-        return total(f"enumerative decoder {pattern}", [unit("enum2bm", n, m), bitmap_to_lines])
+        return total(f"enumerative decoder {pattern}", [library.unit("decode_enumerative", n, m), bitmap_to_lines])
     bits = ceil(log2(m))
     if operand_mux == "full":
         return None
     if operand_mux == "restricted":
-        return unit("add32").times(n * bits / 32, f"index to offset {pattern}", rule="N·log2 M bits of subtraction")
+        return library.unit("adder").times(
+            n * bits / 32, f"index to offset {pattern}", rule="N·log2 M bits of subtraction"
+        )
     levels = max(1, bits - 1)
-    lines = and_gates(n * window(pattern) * levels, f"index to one-hot {pattern}")
+    lines = and_gates(library, n * window(pattern) * levels, f"index to one-hot {pattern}")
     return replace(lines, delay_ns=levels * lines.delay_ns)
 
 
 @cache
-def selector(settings: Selector, metadata: Encoding, pattern: Pattern) -> UnitCost:
+def selector(library: Library, settings: Selector, metadata: Encoding, pattern: Pattern) -> UnitCost:
     """A complete selector: |x| (or |x|·f), top-N of M, encoder of the stored metadata, compaction of the kept values.
 
     Compaction is the one-hot select with its bitmap decoder, whatever multiplexer the lanes have.
     """
     n, m = pattern.n, pattern.m
-    parts = [*scores(settings, m), top_n(settings, pattern), *encoders(metadata, pattern)]
-    parts += [unit("bm2oh", n, m), unit("sel_onehot", n, m)]
+    parts = [*scores(library, settings, m), top_n(library, settings, pattern), *encoders(library, metadata, pattern)]
+    parts += [library.unit("decode_bitmap_onehot", n, m), library.unit("select_onehot", n, m)]
     return total(f"selector {pattern} {settings.kind}", parts)
 
 
-def scores(settings: Selector, elements: int) -> list[UnitCost]:
+def scores(library: Library, settings: Selector, elements: int) -> list[UnitCost]:
     """|x|, or |x|·f, of so many elements."""
-    parts = [unit("absm", m=elements)]
+    parts = [library.unit("magnitude", m=elements)]
     if settings.channel_factors:
-        factors = unit("mul8").times(elements, f"{elements} factor multipliers", rule="one multiplier an element")
+        factors = library.unit("multiplier").times(
+            elements, f"{elements} factor multipliers", rule="one multiplier an element"
+        )
         parts.append(factors)
     return parts
 
@@ -100,9 +104,9 @@ def score_bits(settings: Selector) -> int:
     return TABLE_BITS * int(constant("channel_factor_width_ratio")) if settings.channel_factors else TABLE_BITS
 
 
-def top_n(settings: Selector, pattern: Pattern) -> UnitCost:
+def top_n(library: Library, settings: Selector, pattern: Pattern) -> UnitCost:
     """The N largest of M scores; 16-bit ones are twice as wide and deeper by log2(16) / log2(8) (radix: twice)."""
-    narrow = unit(TOP_N[settings.kind], pattern.n, pattern.m)
+    narrow = library.unit(TOP_N[settings.kind], pattern.n, pattern.m)
     if not settings.channel_factors:
         return narrow
     wide = narrow.times(constant("channel_factor_width_ratio"), f"{narrow.name}, 16-bit scores", rule="width ratio")
@@ -110,63 +114,67 @@ def top_n(settings: Selector, pattern: Pattern) -> UnitCost:
     return replace(wide, delay_ns=wide.delay_ns * constant(deeper))
 
 
-def encoders(metadata: Encoding, pattern: Pattern) -> list[UnitCost]:
+def encoders(library: Library, metadata: Encoding, pattern: Pattern) -> list[UnitCost]:
     """From the selection's bitmap to the stored metadata."""
     if metadata == "bitmap":
         return []
-    return [unit({"index": "bm2idx", "enumerative": "bm2enum"}[metadata], pattern.n, pattern.m)]
+    return [
+        library.unit(
+            {"index": "decode_bitmap_index", "enumerative": "encode_enumerative"}[metadata], pattern.n, pattern.m
+        )
+    ]
 
 
 @cache
-def requantiser() -> UnitCost:
+def requantiser(library: Library) -> UnitCost:
     """INT32 accumulator times a Q31 mantissa (itself a product of two), rounded, shifted: one accumulator a cycle.
 
     A wide multiplier is the 8-bit one times the ratio of bit products, its delay times the ratio of log2 widths.
     """
     wide, narrow = constant("requantiser_accumulator_bits"), TABLE_BITS
     products = wide * constant("requantiser_mantissa_bits") / narrow**2
-    small = unit("mul8")
+    small = library.unit("multiplier")
     large = small.times(products, "32×31-bit multiplier", rule="bit products")
     large = replace(large, delay_ns=small.delay_ns * log2(wide) / log2(narrow))
     levels = constant("requantiser_shift_levels")
-    level = multiplexer_2(constant("requantiser_shift_bits"), "one shift level")
+    level = multiplexer_2(library, constant("requantiser_shift_bits"), "one shift level")
     shifter = replace(level.times(levels, "barrel shifter"), delay_ns=levels * level.delay_ns)
     parts = [large] * int(constant("requantiser_multipliers"))
-    parts += [unit("add32")] * int(constant("requantiser_adders"))
+    parts += [library.unit("adder")] * int(constant("requantiser_adders"))
     return total("requantiser", [*parts, shifter])
 
 
-def multiplexer_2(bits: float, name: str) -> UnitCost:
+def multiplexer_2(library: Library, bits: float, name: str) -> UnitCost:
     """A 2:1 multiplexer of `bits` bits."""
-    return unit("sel_restr", 1, 2).times(bits / TABLE_BITS, name, rule="bits of a 2:1 multiplexer")
+    return library.unit("select_restricted", 1, 2).times(bits / TABLE_BITS, name, rule="bits of a 2:1 multiplexer")
 
 
 @cache
-def tree(inputs: int, bits: float = TABLE_BITS) -> UnitCost | None:
+def tree(library: Library, inputs: int, bits: float = TABLE_BITS) -> UnitCost | None:
     """A multiplexer tree from any of `inputs` places to one, `bits` wide; None for a single place.
 
     One slot of the table's full network over as many places where it has one, else the full network's closed form.
     """
     if inputs < 2:
         return None
-    slots = largest_n("sel_naive", inputs) or 1
+    slots = library.largest_n("select_full", inputs) or 1
     name = f"{inputs}:1 multiplexer tree, {bits:g} bits"
-    return unit("sel_naive", slots, inputs).times(bits / TABLE_BITS / slots, name, rule="bits of one slot")
+    return library.unit("select_full", slots, inputs).times(bits / TABLE_BITS / slots, name, rule="bits of one slot")
 
 
-def adder(bits: float, name: str, count: float = 1) -> UnitCost:
+def adder(library: Library, bits: float, name: str, count: float = 1) -> UnitCost:
     """`count` adders of `bits` bits: area and energy by width, the delay of one by the logarithm of its width."""
-    wide = unit("add32")
+    wide = library.unit("adder")
     sized = wide.times(count * bits / WORD_BITS, name, rule="bits of a 32-bit adder")
     return replace(sized, delay_ns=wide.delay_ns * log2(max(2, bits)) / log2(WORD_BITS))
 
 
-def and_gates(bits: float, name: str) -> UnitCost:
+def and_gates(library: Library, bits: float, name: str) -> UnitCost:
     """`bits` AND-OR legs."""
-    return unit("sel_onehot", 1, 1).times(bits / TABLE_BITS, name, rule="bits of one AND-OR leg")
+    return library.unit("select_onehot", 1, 1).times(bits / TABLE_BITS, name, rule="bits of one AND-OR leg")
 
 
-def random_gates(nand2: float, name: str) -> UnitCost:
+def random_gates(library: Library, nand2: float, name: str) -> UnitCost:
     """`nand2` gate equivalents with the energy and leakage of an adder's."""
-    wide = unit("add32")
+    wide = library.unit("adder")
     return wide.times(nand2 / wide.nand2, name, rule="gate equivalents of an adder")

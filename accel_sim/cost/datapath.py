@@ -11,23 +11,25 @@ from accel_sim.cost.bill import Part, held_register
 from accel_sim.cost.delays import column_tree, pipeline_cycles
 from accel_sim.cost.operands import ACCUMULATOR_BITS, OPERAND_BITS
 from accel_sim.cost.tables import constant
-from accel_sim.cost.units import flip_flop, unit
+from accel_sim.cost.units import library_of
 
 
 def datapath(arch: Arch) -> Iterator[Part]:
     """One core's, by dataflow and interconnect."""
-    rows, cols = arch.array.rows, arch.array.cols
-    yield Part("multipliers_and_adder_trees", unit("dotk", k=arch.array.lanes), rows * cols, per_column=True)
+    library, rows, cols = library_of(arch), arch.array.rows, arch.array.cols
+    yield Part(
+        "multipliers_and_adder_trees", library.unit("dot_product", lanes=arch.array.lanes), rows * cols, per_column=True
+    )
     # Operands stand in one register set a row and one a column, or move through one in every processing element.
     systolic = operands.is_systolic(arch)
     held = rows * cols if systolic else rows
-    yield Part("activation_registers", flip_flop(), held * operands.activation_bits(arch), per_column=systolic)
+    yield Part("activation_registers", library.flip_flop, held * operands.activation_bits(arch), per_column=systolic)
     if operands.is_stationary(arch):
         yield from _stationary_weights(arch)
         yield from _column_sums(arch)
     else:
         weights = rows * cols if systolic else cols
-        yield Part("weight_registers", flip_flop(), weights * operands.weight_bits(arch), per_column=True)
+        yield Part("weight_registers", library.flip_flop, weights * operands.weight_bits(arch), per_column=True)
         yield from _drain(arch)
     yield from _behind_the_array(arch)
     if arch.zero_gating == "operand":
@@ -42,16 +44,18 @@ def weight_copies(arch: Arch) -> int:
 def _stationary_weights(arch: Arch) -> Iterator[Part]:
     elements = arch.array.rows * arch.array.cols * weight_copies(arch)
     bits = operands.weight_bits(arch)
-    yield from held_register("weight_registers", "weight_load_multiplexers", bits, elements, per_column=True)
+    yield from held_register(
+        library_of(arch), "weight_registers", "weight_load_multiplexers", bits, elements, per_column=True
+    )
 
 
 def _drain(arch: Arch) -> Iterator[Part]:
     """A tile leaves column by column: one 2:1 multiplexer a bit, in the accumulator or in the register behind it."""
-    elements = arch.array.rows * arch.array.cols
-    load_or_shift = circuits.multiplexer_2(ACCUMULATOR_BITS, "load or shift, 32 bits")
+    library, elements = library_of(arch), arch.array.rows * arch.array.cols
+    load_or_shift = circuits.multiplexer_2(library, ACCUMULATOR_BITS, "load or shift, 32 bits")
     yield Part("accumulator_drain", load_or_shift, elements, per_column=True)
     if arch.array.drain == "overlapped":
-        yield Part("accumulator_drain", flip_flop(), elements * ACCUMULATOR_BITS, per_column=True)
+        yield Part("accumulator_drain", library.flip_flop, elements * ACCUMULATOR_BITS, per_column=True)
 
 
 def _column_sums(arch: Arch) -> Iterator[Part]:
@@ -62,11 +66,11 @@ def _column_sums(arch: Arch) -> Iterator[Part]:
     element's tree either way. So only the tree's registers come in addition, and at the accumulator SRAM an adder with
     two registers a column.
     """
-    cols = arch.array.cols
-    yield Part("column_sums", flip_flop(), cols * tree_register_bits(arch), per_column=True)
-    yield Part("column_sums", unit("add32"), cols, per_column=True)
+    library, cols = library_of(arch), arch.array.cols
+    yield Part("column_sums", library.flip_flop, cols * tree_register_bits(arch), per_column=True)
+    yield Part("column_sums", library.unit("adder"), cols, per_column=True)
     held = constant("column_sum_registers") * ACCUMULATOR_BITS
-    yield Part("column_sums", flip_flop(), cols * held, per_column=True)
+    yield Part("column_sums", library.flip_flop, cols * held, per_column=True)
 
 
 def tree_register_bits(arch: Arch) -> int:
@@ -80,15 +84,16 @@ def tree_register_bits(arch: Arch) -> int:
 
 
 def _behind_the_array(arch: Arch) -> Iterator[Part]:
-    requantiser, adder = circuits.requantiser(), unit("add32")
+    library = library_of(arch)
+    requantiser, adder = circuits.requantiser(library), library.unit("adder")
     count = arch.array.requantisers
     held = pipeline_cycles(arch, requantiser) * constant("pipeline_bits_per_requantiser_stage")
     yield Part("requantisers", requantiser, count, in_array=False)
-    yield Part("requantisers", flip_flop(), count * held, in_array=False)
+    yield Part("requantisers", library.flip_flop, count * held, in_array=False)
     yield Part("token_scale_units", adder, count, in_array=False)
-    yield Part("token_scale_units", flip_flop(), count * constant("token_scale_width"), in_array=False)
+    yield Part("token_scale_units", library.flip_flop, count * constant("token_scale_width"), in_array=False)
     yield Part("control", adder, constant("control_counters"), in_array=False)
-    yield Part("control", flip_flop(), constant("control_counters") * ACCUMULATOR_BITS, in_array=False)
+    yield Part("control", library.flip_flop, constant("control_counters") * ACCUMULATOR_BITS, in_array=False)
 
 
 def _zero_gating(arch: Arch) -> Iterator[Part]:
@@ -97,15 +102,15 @@ def _zero_gating(arch: Arch) -> Iterator[Part]:
     Where the weights are pruned every lane selects an activation of its own, so detectors stand at each of a row's
     activations and the flag is selected with the value.
     """
-    rows, elements = arch.array.rows, arch.array.rows * arch.array.cols
+    library, rows, elements = library_of(arch), arch.array.rows, arch.array.rows * arch.array.cols
     lanes = elements * arch.array.lanes
     if bits := _held_operand_bits(arch):
-        yield Part("zero_gating", flip_flop(), lanes * bits, per_column=True)
-    gate = circuits.and_gates(constant("zero_gating_product_bits"), "product gate")
+        yield Part("zero_gating", library.flip_flop, lanes * bits, per_column=True)
+    gate = circuits.and_gates(library, constant("zero_gating_product_bits"), "product gate")
     yield Part("zero_gating", gate, lanes, per_column=True)
     detectors = rows * operands.activation_bits(arch) // OPERAND_BITS
-    yield Part("zero_gating", skipping.zero_detector(), detectors)
-    yield Part("zero_gating", flip_flop(), detectors)
+    yield Part("zero_gating", skipping.zero_detector(library), detectors)
+    yield Part("zero_gating", library.flip_flop, detectors)
 
 
 def _held_operand_bits(arch: Arch) -> float:

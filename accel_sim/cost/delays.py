@@ -1,4 +1,4 @@
-"""Stage delays, the clock they allow, and the pipeline latencies that follow, all at 45 nm."""
+"""Stage delays, the clock they allow, and the pipeline latencies that follow, all brought to 45 nm."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from accel_sim.arch.schema import Arch
 from accel_sim.cost import circuits, hierarchy, operands
 from accel_sim.cost.gathering import address_generator, gathers
 from accel_sim.cost.network import Network, networks
+from accel_sim.cost.scaling import Scale
 from accel_sim.cost.sram import all_memories
 from accel_sim.cost.tables import Status
-from accel_sim.cost.units import UnitCost, flip_flop, total, unit
+from accel_sim.cost.units import UnitCost, library_of, total
 from accel_sim.pattern import Pattern
 
 ARRAY_REGISTERS = 3
@@ -88,7 +89,11 @@ def clock_hz(arch: Arch) -> float:
 
 def pipeline_cycles(arch: Arch, circuit: UnitCost | None) -> int:
     """Cycles of the machine's clock that a circuit is cut into; 0 for no circuit."""
-    return 0 if circuit is None else max(1, ceil(circuit.delay_ns * 1e-9 * clock_hz(arch)))
+    return (
+        0
+        if circuit is None
+        else max(1, ceil(circuit.delay_ns * Scale.of(arch.technology).delay * 1e-9 * clock_hz(arch)))
+    )
 
 
 def edge_cycles(arch: Arch, net: Network) -> int:
@@ -114,16 +119,19 @@ def column_tree(arch: Arch) -> UnitCost | None:
     levels = operands.column_tree_levels(arch)
     if levels == 0:
         return None
-    return total(f"{levels} levels of 32-bit adders", [unit("add32")] * levels)
+    return total(f"{levels} levels of 32-bit adders", [library_of(arch).unit("adder")] * levels)
 
 
 def _single_cycle_stages(arch: Arch) -> list[Stage]:
-    register, tree = flip_flop(), unit("dotk", k=arch.array.lanes)
+    library, faster = library_of(arch), Scale.of(arch.technology).delay
+    register, tree = library.flip_flop, library.unit("dot_product", lanes=arch.array.lanes)
     stages = _multiply_stages(arch)
-    stages.append(Stage("adder_tree_and_accumulate", tree.delay_ns, False, tree.status, f"{tree.name}: {tree.source}"))
+    stages.append(
+        Stage("adder_tree_and_accumulate", tree.delay_ns * faster, False, tree.status, f"{tree.name}: {tree.source}")
+    )
     if operands.is_stationary(arch):
-        adder = unit("add32")
-        add = register.delay_ns + adder.delay_ns
+        adder = library.unit("adder")
+        add = (register.delay_ns + adder.delay_ns) * faster
         stages.append(Stage("accumulate", add, False, "computed", f"register and {adder.name}: {adder.source}"))
     slow = max(all_memories(arch), key=lambda sram: sram.bank.cycle_ns)
     stages.append(Stage(f"sram_{slow.name}", slow.bank.cycle_ns, False, "computed", slow.bank.source))
@@ -132,39 +140,41 @@ def _single_cycle_stages(arch: Arch) -> list[Stage]:
 
 def _multiply_stages(arch: Arch) -> list[Stage]:
     """Register, operand multiplexers and multiplier; the multiplexers on their own where a register follows them."""
-    register, multiply = flip_flop().delay_ns, unit("mul8").delay_ns
+    library, faster = library_of(arch), Scale.of(arch.technology).delay
+    register, multiply = library.flip_flop.delay_ns * faster, library.unit("multiplier").delay_ns * faster
     if arch.zero_gating == "operand":
-        multiply += circuits.and_gates(1, "product gate").delay_ns
+        multiply += circuits.and_gates(library, 1, "product gate").delay_ns * faster
     slowest = max(networks(arch), key=lambda net: net.delay_ns, default=None)
     if slowest is None:
-        return [Stage("multiply", register + multiply, False, "computed", "register and mul8")]
-    series = slowest.in_series
+        return [Stage("multiply", register + multiply, False, "computed", "register and multiplier")]
+    series, select = slowest.in_series, slowest.delay_ns * faster
     status = total("", series).status
     names = ", ".join(["register", *(circuit.name for circuit in series)])
     if arch.sparsity.operand_mux_register:
         return [
-            Stage("operand_select", register + slowest.delay_ns, False, status, names),
-            Stage("multiply", register + multiply, False, "computed", "register and mul8"),
+            Stage("operand_select", register + select, False, status, names),
+            Stage("multiply", register + multiply, False, "computed", "register and multiplier"),
         ]
-    joint = register + slowest.delay_ns + multiply
-    return [Stage("operand_select_and_multiply", joint, False, status, f"{names} and mul8")]
+    joint = register + select + multiply
+    return [Stage("operand_select_and_multiply", joint, False, status, f"{names} and multiplier")]
 
 
 def _pipelined_stages(arch: Arch) -> list[Stage]:
-    sparsity = arch.sparsity
+    library, sparsity, faster = library_of(arch), arch.sparsity, Scale.of(arch.technology).delay
     edges = [_edge_circuits(net) for net in networks(arch)]
     built: dict[str, list[UnitCost | None]] = {name: [edge.get(name) for edge in edges] for name in EDGE_STAGES}
     built["column_sums"] = [column_tree(arch)]
     built["selector"] = [
-        hierarchy.selector(sparsity.selector, sparsity.metadata, pattern)
+        hierarchy.selector(library, sparsity.selector, sparsity.metadata, pattern)
         for pattern in sparsity.patterns
         if derived.selects(arch, pattern)
     ]
-    built["gather_addresses"] = [address_generator()] if gathers(arch) else []
-    built["requantiser"] = [circuits.requantiser()]
+    built["gather_addresses"] = [address_generator(library)] if gathers(arch) else []
+    built["requantiser"] = [circuits.requantiser(library)]
     stages = []
     for name, candidates in built.items():
         slowest = max(filter(None, candidates), key=lambda circuit: circuit.delay_ns, default=None)
         if slowest is not None:
-            stages.append(Stage(name, slowest.delay_ns, True, slowest.status, f"{slowest.name}: {slowest.source}"))
+            delay = slowest.delay_ns * faster
+            stages.append(Stage(name, delay, True, slowest.status, f"{slowest.name}: {slowest.source}"))
     return stages

@@ -13,7 +13,7 @@ from accel_sim.cost.datapath import tree_register_bits, weight_copies
 from accel_sim.cost.network import network, networks
 from accel_sim.cost.scaling import Scale
 from accel_sim.cost.tables import constant, constants, dram
-from accel_sim.cost.units import dot_product_flip_flops, flip_flop, register_data_energy_pj, unit
+from accel_sim.cost.units import library_of
 from accel_sim.cost.wires import Wires, wires
 from accel_sim.pattern import Pattern
 
@@ -155,19 +155,21 @@ def _wire_band() -> tuple[float, float]:
 
 @cache
 def _per_event(arch: Arch, pattern: Pattern | None) -> _PerEvent:
-    scale = Scale.of(arch.technology)
-    lanes, register = arch.array.lanes, flip_flop()
+    library, scale = library_of(arch), Scale.of(arch.technology)
+    lanes, register = arch.array.lanes, library.flip_flop
     # The netlist's energy includes its own registers' clock, which is charged in every cycle below.
-    dot_product = unit("dotk", k=lanes).energy_pj - dot_product_flip_flops(lanes) * register.energy_pj
-    requantised = circuits.requantiser().energy_pj + unit("add32").energy_pj
-    logic_leakage = scale.energy * sum(part.leakage_nw for part in parts.parts(arch))
+    dot_product = (
+        library.unit("dot_product", lanes=lanes).energy_pj - library.dot_product_flip_flops(lanes) * register.energy_pj
+    )
+    requantised = circuits.requantiser(library).energy_pj + library.unit("adder").energy_pj
+    logic_leakage = scale.leakage * sum(part.leakage_nw for part in parts.parts(arch))
     row = _row_pj(arch, pattern)
     activation_registers, weight_registers = _register_loads(arch)
     crossbar = gathering.crossbar(arch)
-    generator = gathering.address_generator().energy_pj if gathering.gathers(arch) else 0.0
+    generator = gathering.address_generator(library).energy_pj if gathering.gathers(arch) else 0.0
     return _PerEvent(
         multiply=scale.energy * dot_product / lanes,
-        held_multiply=scale.energy * unit("mul8").energy_pj,
+        held_multiply=scale.energy * library.unit("multiplier").energy_pj,
         slot=scale.energy * max((net.slot_pj for net in networks(arch)), default=0.0),
         selected_group=scale.energy * _selector_pj(arch, pattern),
         decoded_group=scale.energy * _decoder_pj(arch, pattern),
@@ -176,18 +178,16 @@ def _per_event(arch: Arch, pattern: Pattern | None) -> _PerEvent:
         skipped_slot=scale.energy * row["slot"],
         column_sum=scale.energy * _column_sum_pj(arch),
         clock_cycle=scale.energy * register.energy_pj * parts.register_bits(arch) * arch.cores.count,
-        activation_byte_loaded=BITS * scale.energy * register_data_energy_pj() * activation_registers,
-        weight_byte_loaded=BITS * scale.energy * register_data_energy_pj() * weight_registers,
+        activation_byte_loaded=BITS * scale.energy * library.register_data_energy_pj * activation_registers,
+        weight_byte_loaded=BITS * scale.energy * library.register_data_energy_pj * weight_registers,
         requantised=scale.energy * requantised,
         sram=_sram_pj_per_byte(arch, pattern),
         buffered_feature=_buffered_feature_pj(arch),
         gathered_byte=scale.energy * generator * gathering.address_generators(arch) / arch.dram.burst_bytes,
-        joined_feature=scale.energy * gathering.joining().energy_pj * gathering.masks(arch),
+        joined_feature=scale.energy * gathering.joining(library).energy_pj * gathering.masks(arch),
         crossed_byte=0.0 if crossbar is None else scale.energy * crossbar.unit.energy_pj,
         # A published figure on the anchored scale: over the anchor it stands beside the netlists' own.
-        vector_operation=scale.energy
-        * (constant("vector_add") + constant("vector_multiply"))
-        / constant("anchor_factor"),
+        vector_operation=scale.energy * (constant("vector_add") + constant("vector_multiply")) / library.anchor_factor,
         wires=wires(arch, pattern),
         dram_byte=BITS * dram(arch.dram.kind).value,
         leakage_per_s=PJ_PER_NWS * (logic_leakage * arch.cores.count + _sram_leakage_nw(arch)),
@@ -200,7 +200,9 @@ def _selector_pj(arch: Arch, pattern: Pattern | None) -> float:
         return 0.0
     sparsity = arch.sparsity
     built = (p for p in sparsity.patterns if derived.selects(arch, p))
-    each = (hierarchy.selector(sparsity.selector, sparsity.metadata, p).energy_pj / p.m for p in built)
+    each = (
+        hierarchy.selector(library_of(arch), sparsity.selector, sparsity.metadata, p).energy_pj / p.m for p in built
+    )
     return pattern.m * max(each)
 
 
@@ -225,7 +227,7 @@ def _row_pj(arch: Arch, pattern: Pattern | None) -> dict[str, float]:
     window = sum(placed.energy_pj for placed in skips.window_multiplexers)
     found["window_group"] = arch.array.cols * window / slices
     finders = sum(placed.energy_pj for placed in skips.finders) / slices
-    detectors = pattern.n * skipping.zero_detector().energy_pj
+    detectors = pattern.n * skipping.zero_detector(library_of(arch)).energy_pj
     found["group"] = skips.rounds_per_group * finders + detectors
     found["slot"] = sum(placed.energy_pj for placed in skips.selects) / lanes / arch.array.cols
     return found
@@ -235,8 +237,9 @@ def _column_sum_pj(arch: Arch) -> float:
     """A column's sum at the accumulator SRAM, and the registers it takes up on the way."""
     if not operands.is_stationary(arch):
         return 0.0
+    library = library_of(arch)
     bits = tree_register_bits(arch) + constant("column_sum_registers") * operands.ACCUMULATOR_BITS
-    return unit("add32").energy_pj + bits * register_data_energy_pj()
+    return library.unit("adder").energy_pj + bits * library.register_data_energy_pj
 
 
 def _sram_pj_per_byte(arch: Arch, pattern: Pattern | None) -> dict[str, tuple[float, float]]:

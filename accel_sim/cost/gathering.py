@@ -21,7 +21,7 @@ from accel_sim.cost.bill import Part
 from accel_sim.cost.network import Placed
 from accel_sim.cost.sram import part_of_a_bank
 from accel_sim.cost.tables import constant
-from accel_sim.cost.units import UnitCost, flip_flop, total, unit
+from accel_sim.cost.units import Library, UnitCost, library_of, total
 
 
 def gathers(arch: Arch) -> bool:
@@ -43,16 +43,16 @@ def address_generators(arch: Arch) -> int:
 
 
 @cache
-def address_generator() -> UnitCost:
+def address_generator(library: Library) -> UnitCost:
     """The next bit of a word of the union, its index times the bytes of a row, added to where the weights start."""
     word, index = int(constant("gather_word_bits")), constant("gather_index_bits")
     address = constant("gather_address_bits")
-    finder = skipping.finder(1, word)
-    small = unit("mul8")
+    finder = skipping.finder(library, 1, word)
+    small = library.unit("multiplier")
     products = (index / circuits.TABLE_BITS) ** 2
     product = small.times(products, f"{index:g}×{index:g}-bit multiplier", rule="bit products")
     product = replace(product, delay_ns=small.delay_ns * log2(index) / log2(circuits.TABLE_BITS))
-    return total("address generator", [finder, product, circuits.adder(address, f"{address:g}-bit adder")])
+    return total("address generator", [finder, product, circuits.adder(library, address, f"{address:g}-bit adder")])
 
 
 def elements_per_cycle(arch: Arch) -> int:
@@ -66,15 +66,15 @@ def mask_buffers(arch: Arch) -> tuple[float, float]:
     return part_of_a_bank(arch, masks(arch) * constant("gather_features") / 8)
 
 
-def joining() -> UnitCost:
+def joining(library: Library) -> UnitCost:
     """One element's non-zero bit into the union."""
-    join = circuits.and_gates(1, "gate, one bit")
-    return total("union of one element", [skipping.zero_detector(), join])
+    join = circuits.and_gates(library, 1, "gate, one bit")
+    return total("union of one element", [skipping.zero_detector(library), join])
 
 
 def crossbar(arch: Arch) -> Placed | None:
     """In every row: any lane from any of as many banks, where features are gathered."""
-    tree = circuits.tree(arch.array.lanes) if gathers_features(arch) else None
+    tree = circuits.tree(library_of(arch), arch.array.lanes) if gathers_features(arch) else None
     return None if tree is None else Placed(tree, arch.array.lanes)
 
 
@@ -82,14 +82,14 @@ def gathering_parts(arch: Arch) -> Iterator[Part]:
     """One core's."""
     if not gathers(arch):
         return
-    generators = address_generators(arch)
-    yield Part("gathering", address_generator(), generators, in_array=False)
+    library, generators = library_of(arch), address_generators(arch)
+    yield Part("gathering", address_generator(library), generators, in_array=False)
     # As many addresses wait as bursts are under way while the memory takes its time.
     bursts = ceil(arch.dram.latency_cycles * arch.dram.bytes_per_cycle / arch.dram.burst_bytes)
     queue = generators * max(1, bursts) * constant("gather_address_bits")
-    yield Part("gathering", flip_flop(), queue, in_array=False)
+    yield Part("gathering", library.flip_flop, queue, in_array=False)
     word = constant("gather_word_bits")
-    yield Part("gathering", flip_flop(), generators * word, in_array=False)
-    yield Part("gathering", joining(), elements_per_cycle(arch) * masks(arch), in_array=False)
+    yield Part("gathering", library.flip_flop, generators * word, in_array=False)
+    yield Part("gathering", joining(library), elements_per_cycle(arch) * masks(arch), in_array=False)
     if placed := crossbar(arch):
         yield Part("gathering", placed.unit, arch.array.rows * placed.count)

@@ -16,17 +16,17 @@ from accel_sim.arch.schema import Selector
 from accel_sim.cost import circuits
 from accel_sim.cost.circuits import LineActivity
 from accel_sim.cost.tables import constant
-from accel_sim.cost.units import UnitCost, total, unit
+from accel_sim.cost.units import Library, UnitCost, total
 from accel_sim.pattern import Encoding, HierarchicalPattern, Pattern
 
 
-def multiplexer(operand_mux: str, pattern: Pattern) -> UnitCost:
+def multiplexer(library: Library, operand_mux: str, pattern: Pattern) -> UnitCost:
     """The operand multiplexers of one group of one or two levels."""
     if not isinstance(pattern, HierarchicalPattern):
-        return circuits.multiplexer(operand_mux, pattern)
+        return circuits.multiplexer(library, operand_mux, pattern)
     networks = []
     for level, copies, what in _levels(pattern):
-        network = circuits.multiplexer(operand_mux, level)
+        network = circuits.multiplexer(library, operand_mux, level)
         networks.append(network.times(copies, f"{network.name}, {copies} {what}", rule=f"{copies} {what}"))
     return total(f"{operand_mux} multiplexers of {pattern}", networks)
 
@@ -60,13 +60,13 @@ def _over_levels(pattern: Pattern, count: Callable[[Pattern], float]) -> float:
 
 
 @cache
-def decoder(operand_mux: str, metadata: Encoding, pattern: Pattern) -> UnitCost | None:
+def decoder(library: Library, operand_mux: str, metadata: Encoding, pattern: Pattern) -> UnitCost | None:
     """From one group's metadata to its select lines: the levels' decoders, side by side."""
     if not isinstance(pattern, HierarchicalPattern):
-        return circuits.decoder(operand_mux, metadata, pattern)
+        return circuits.decoder(library, operand_mux, metadata, pattern)
     built = []
     for level, copies in ((pattern.outer, 1), (pattern.inner, pattern.outer.n)):
-        circuit = None if level.keeps_all else circuits.decoder(operand_mux, metadata, level)
+        circuit = None if level.keeps_all else circuits.decoder(library, operand_mux, metadata, level)
         built += [] if circuit is None else [circuit] * copies
     if not built:
         return None
@@ -75,41 +75,45 @@ def decoder(operand_mux: str, metadata: Encoding, pattern: Pattern) -> UnitCost 
 
 
 @cache
-def selector(settings: Selector, metadata: Encoding, pattern: Pattern) -> UnitCost:
+def selector(library: Library, settings: Selector, metadata: Encoding, pattern: Pattern) -> UnitCost:
     """A complete selector of one or two levels.
 
     Two levels: M1 inner selectors side by side, the sums of what each keeps, an outer top-N of the wider sums, and the
     compaction of the kept inner groups with their metadata.
     """
     if not isinstance(pattern, HierarchicalPattern):
-        return circuits.selector(settings, metadata, pattern)
+        return circuits.selector(library, settings, metadata, pattern)
     inner, outer = pattern.inner, pattern.outer
     copies = f"{outer.m} inner groups"
     if inner.keeps_all:
-        first = total(f"scores of M={inner.m}", circuits.scores(settings, inner.m))
+        first = total(f"scores of M={inner.m}", circuits.scores(library, settings, inner.m))
     else:
-        first = circuits.selector(settings, metadata, inner)
+        first = circuits.selector(library, settings, metadata, inner)
     parts = [first.times(outer.m, f"{first.name}, {copies}", rule=copies)]
     if not outer.keeps_all:
-        parts += _outer_selection(settings, metadata, pattern)
+        parts += _outer_selection(library, settings, metadata, pattern)
     return total(f"selector {pattern} {settings.kind}", parts)
 
 
-def _outer_selection(settings: Selector, metadata: Encoding, pattern: HierarchicalPattern) -> list[UnitCost]:
+def _outer_selection(
+    library: Library, settings: Selector, metadata: Encoding, pattern: HierarchicalPattern
+) -> list[UnitCost]:
     inner, outer = pattern.inner, pattern.outer
     levels = ceil(log2(inner.n))
     narrow = circuits.score_bits(settings)
     wide = narrow + levels
-    sums = circuits.adder(wide, f"sums of {inner.n} scores of {wide} bits, {outer.m} times", (inner.n - 1) * outer.m)
+    sums = circuits.adder(
+        library, wide, f"sums of {inner.n} scores of {wide} bits, {outer.m} times", (inner.n - 1) * outer.m
+    )
     parts = [replace(sums, delay_ns=levels * sums.delay_ns)] if inner.n > 1 else []
-    top_n = unit(circuits.TOP_N[settings.kind], outer.n, outer.m)
+    top_n = library.unit(circuits.TOP_N[settings.kind], outer.n, outer.m)
     wider = top_n.times(wide / circuits.TABLE_BITS, f"{top_n.name}, {wide}-bit sums", rule="width ratio")
     deeper = wide / circuits.TABLE_BITS if settings.kind == "radix" else log2(wide) / log2(circuits.TABLE_BITS)
-    parts += [replace(wider, delay_ns=wider.delay_ns * deeper), *circuits.encoders(metadata, outer)]
-    compaction = unit("sel_onehot", outer.n, outer.m)
+    parts += [replace(wider, delay_ns=wider.delay_ns * deeper), *circuits.encoders(library, metadata, outer)]
+    compaction = library.unit("select_onehot", outer.n, outer.m)
     kept = inner.n + (0 if inner.keeps_all else inner.metadata_bits(metadata) / circuits.TABLE_BITS)
     moved = compaction.times(kept, f"{compaction.name}, {kept:g} bytes an inner group", rule="bytes of an inner group")
-    return [*parts, unit("bm2oh", outer.n, outer.m), moved]
+    return [*parts, library.unit("decode_bitmap_onehot", outer.n, outer.m), moved]
 
 
 def pipeline_bits(pattern: Pattern) -> float:

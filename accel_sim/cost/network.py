@@ -15,7 +15,7 @@ from accel_sim.arch import derived
 from accel_sim.arch.schema import Arch
 from accel_sim.cost import circuits, hierarchy, skipping
 from accel_sim.cost.circuits import TABLE_BITS, LineActivity
-from accel_sim.cost.units import UnitCost
+from accel_sim.cost.units import Library, UnitCost, library_of
 from accel_sim.pattern import Pattern
 
 
@@ -106,45 +106,45 @@ def network(arch: Arch, pattern: Pattern) -> Network:
 
 def _fixed(arch: Arch, pattern: Pattern) -> Network:
     """Every group takes its N slots, of one or two levels."""
-    sparsity, lanes = arch.sparsity, arch.array.lanes
+    library, sparsity, lanes = library_of(arch), arch.sparsity, arch.array.lanes
     groups = derived.groups_per_cycle(lanes, pattern)
     slots = min(lanes, groups * pattern.n)  # whole groups side by side, or all lanes on a part of one
     return Network(
-        multiplexers=(Placed(hierarchy.multiplexer(sparsity.operand_mux, pattern), slots / pattern.n),),
+        multiplexers=(Placed(hierarchy.multiplexer(library, sparsity.operand_mux, pattern), slots / pattern.n),),
         slots=slots,
         select_lines=groups * hierarchy.select_bits(sparsity.operand_mux, pattern),
         activity=hierarchy.line_activity(sparsity.operand_mux, pattern),
-        decoder=hierarchy.decoder(sparsity.operand_mux, sparsity.metadata, pattern),
+        decoder=hierarchy.decoder(library, sparsity.operand_mux, sparsity.metadata, pattern),
         decoders=groups,
     )
 
 
 def _elastic(arch: Arch, pattern: Pattern) -> Network:
     """Slices of lanes, each on a group of its own: which of the slice's groups in the window, then any of its M."""
-    sparsity, n, m = arch.sparsity, pattern.n, pattern.m
+    library, sparsity, n, m = library_of(arch), arch.sparsity, pattern.n, pattern.m
     slices, picks = derived.slices(arch), min(sparsity.elastic_lanes, pattern.n)
     slots = slices * picks
     dealt = -(-sparsity.sync_window // slices)
     position, group = skipping.position_bits(m), skipping.position_bits(dealt)
     lines = slots * position + slices * group
-    finder = skipping.finder(picks, n)
+    finder = skipping.finder(library, picks, n)
     return Network(
-        multiplexers=tuple(_placed(circuits.tree(m), slots)),
+        multiplexers=tuple(_placed(circuits.tree(library, m), slots)),
         slots=slots,
         select_lines=lines,
         activity=LineActivity(n * position + group, 0.0),
-        decoder=None if pattern.keeps_all else circuits.decoder("full", sparsity.metadata, pattern),
+        decoder=None if pattern.keeps_all else circuits.decoder(library, "full", sparsity.metadata, pattern),
         decoders=derived.supplied_groups_per_cycle(arch),
         skipping=Skipping(
             window_bytes=sparsity.sync_window * m,
             groups_held=slices,
             group_values=n,
             value_bits=_value_bits(pattern),
-            window_multiplexers=tuple(_placed(circuits.tree(dealt), slices * m)),
+            window_multiplexers=tuple(_placed(circuits.tree(library, dealt), slices * m)),
             zero_detectors=derived.supplied_groups_per_cycle(arch) * n,
             finders=tuple(_placed(finder, slices)),
             rounds_per_group=-(-n // picks),
-            selects=tuple(_placed(circuits.tree(n, _selected_bits(pattern, position)), slots)),
+            selects=tuple(_placed(circuits.tree(library, n, _selected_bits(pattern, position)), slots)),
             counter_bits=slices * max(1, group),
         ),
     )
@@ -152,27 +152,33 @@ def _elastic(arch: Arch, pattern: Pattern) -> Network:
 
 def _unstructured(arch: Arch, pattern: Pattern) -> Network:
     """Any `lanes` non-zeros of a window in a cycle: trees over the whole window, or over each bank and the banks."""
-    sparsity, lanes = arch.sparsity, arch.array.lanes
+    library, sparsity, lanes = library_of(arch), arch.sparsity, arch.array.lanes
     positions, values = sparsity.sync_window * pattern.m, sparsity.sync_window * pattern.n
     banks = min(sparsity.window_banks or 1, positions)
     position = skipping.position_bits(positions)
     selected_bits = _selected_bits(pattern, position)
     if sparsity.window_banks is None:
-        trees, finders = _placed(circuits.tree(positions), lanes), _placed(skipping.finder(lanes, values), 1)
-        selects = _placed(circuits.tree(values, selected_bits), lanes)
+        trees, finders = (
+            _placed(circuits.tree(library, positions), lanes),
+            _placed(skipping.finder(library, lanes, values), 1),
+        )
+        selects = _placed(circuits.tree(library, values, selected_bits), lanes)
         lines = lanes * position
     else:
         in_bank, values_in_bank = -(-positions // banks), -(-values // banks)
-        trees = _banked(in_bank, banks, lanes, TABLE_BITS)
-        finders = [*_placed(skipping.finder(1, values_in_bank), banks), *_placed(skipping.finder(lanes, banks), 1)]
-        selects = _banked(values_in_bank, banks, lanes, selected_bits)
+        trees = _banked(library, in_bank, banks, lanes, TABLE_BITS)
+        finders = [
+            *_placed(skipping.finder(library, 1, values_in_bank), banks),
+            *_placed(skipping.finder(library, lanes, banks), 1),
+        ]
+        selects = _banked(library, values_in_bank, banks, lanes, selected_bits)
         lines = banks * skipping.position_bits(in_bank) + lanes * skipping.position_bits(banks)
     return Network(
         multiplexers=tuple(trees),
         slots=lanes,
         select_lines=lines,
         activity=LineActivity(pattern.n * lines / lanes, 0.0),
-        decoder=None if pattern.keeps_all else circuits.decoder("full", sparsity.metadata, pattern),
+        decoder=None if pattern.keeps_all else circuits.decoder(library, "full", sparsity.metadata, pattern),
         decoders=derived.supplied_groups_per_cycle(arch),
         skipping=Skipping(
             window_bytes=positions,
@@ -203,6 +209,6 @@ def _selected_bits(pattern: Pattern, position: int) -> int:
     return TABLE_BITS + (0 if pattern.keeps_all else position)
 
 
-def _banked(places: int, banks: int, lanes: int, bits: int) -> list[Placed]:
+def _banked(library: Library, places: int, banks: int, lanes: int, bits: int) -> list[Placed]:
     """One of its places from every bank, and a crossbar that gives any bank's to any lane."""
-    return [*_placed(circuits.tree(places, bits), banks), *_placed(circuits.tree(banks, bits), lanes)]
+    return [*_placed(circuits.tree(library, places, bits), banks), *_placed(circuits.tree(library, banks, bits), lanes)]

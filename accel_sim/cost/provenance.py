@@ -9,9 +9,9 @@ from accel_sim.arch.schema import Arch
 from accel_sim.cost import gathering, operands, parts, sram
 from accel_sim.cost.area import area
 from accel_sim.cost.delays import column_tree, delays
-from accel_sim.cost.scaling import BASE_NM, RULE, Scale, scaling_sources
-from accel_sim.cost.tables import Source, Status, constant, constants, dram
-from accel_sim.cost.units import UnitCost, register_data_energy_pj, unit
+from accel_sim.cost.scaling import BASE_NM, RULE, Scale, library_rule, scaling_sources
+from accel_sim.cost.tables import Source, Status, constants, dram
+from accel_sim.cost.units import UnitCost, library_of
 
 
 def defaults_line(arch: Arch, vector_unit: bool = False) -> str:
@@ -20,8 +20,11 @@ def defaults_line(arch: Arch, vector_unit: bool = False) -> str:
     node = f"{technology.node_nm} nm at {scale.supply_v:g} V"
     if technology.node_nm != BASE_NM:
         node += f" ({RULE})"
+    if rule := library_rule(technology):
+        node += f" ({rule})"
+    factor = library_of(arch).anchor_factor
     logic = (
-        f"logic energy × {constant('anchor_factor'):g} (anchored to Horowitz, ISSCC 2014)"
+        f"logic energy × {factor:g} (anchored to Horowitz, ISSCC 2014)"
         if technology.energy_scale == "anchored"
         else "logic energy raw"
     )
@@ -48,8 +51,6 @@ def sources(arch: Arch) -> list[Source]:
         add(_figure(circuit, "leakage", circuit.leakage_nw, "nW", circuit.status))
     for stage in delays(arch, None).stages:
         add(Source(f"delay of {stage.name}", stage.delay_ns, "ns", stage.status, stage.source))
-    difference = "mac_lane less mac_min per flip-flop, less the clock"
-    add(Source("loading a random bit into a register", register_data_energy_pj(), "pJ", "computed", difference))
     for buffer in sram.all_memories(arch):
         add(buffer.source())
     add(dram(arch.dram.kind))
@@ -69,7 +70,8 @@ def _figure(circuit: UnitCost, figure: str, value: float, measure: str, status: 
 def _circuits(arch: Arch) -> Iterator[UnitCost]:
     """What stands in the bill of materials, what it takes its delay from, and what a multiplication is gated by."""
     yield from (part.unit for part in parts.parts(arch))
-    yield from (unit("mul8"), unit("add32"))
+    library = library_of(arch)
+    yield from (library.unit("multiplier"), library.unit("adder"))
     if tree := column_tree(arch):
         yield tree
 

@@ -12,11 +12,11 @@ from math import ceil, log2
 
 from accel_sim.cost import circuits
 from accel_sim.cost.tables import constant
-from accel_sim.cost.units import UnitCost, unit
+from accel_sim.cost.units import Library, UnitCost
 
 
 @cache
-def finder(picks: int, places: int) -> UnitCost | None:
+def finder(library: Library, picks: int, places: int) -> UnitCost | None:
     """Which are the next `picks` non-zeros of `places`; None where one cycle takes them all.
 
     Area: a leading-one encoder over all places for every pick (the bitmap decoder of the table with one slot). Delay: a
@@ -24,16 +24,16 @@ def finder(picks: int, places: int) -> UnitCost | None:
     """
     if picks >= places:
         return None
-    one = unit("bm2idx", 1, places)
+    one = library.unit("decode_bitmap_index", 1, places)
     found = one.times(picks, f"next {picks} of {places} finder", rule=f"{picks} leading-one encoders")
     levels = ceil(log2(places))
-    count = circuits.adder(levels, "prefix count")
+    count = circuits.adder(library, levels, "prefix count")
     return replace(found, delay_ns=levels * count.delay_ns, source=f"{found.source}; delay of {levels} prefix levels")
 
 
-def zero_detector() -> UnitCost:
+def zero_detector(library: Library) -> UnitCost:
     """Whether an INT8 value is zero."""
-    return circuits.random_gates(constant("zero_gating_detector_gates"), "zero detector")
+    return circuits.random_gates(library, constant("zero_gating_detector_gates"), "zero detector")
 
 
 def position_bits(positions: int) -> int:

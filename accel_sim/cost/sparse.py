@@ -13,7 +13,7 @@ from accel_sim.cost.delays import edge_cycles, pipeline_cycles
 from accel_sim.cost.network import Network, network
 from accel_sim.cost.operands import OPERAND_BITS
 from accel_sim.cost.tables import constant
-from accel_sim.cost.units import flip_flop
+from accel_sim.cost.units import library_of
 from accel_sim.pattern import Pattern
 
 
@@ -34,7 +34,9 @@ def _multiplexers(arch: Arch, net: Network) -> Iterator[Part]:
     for placed in net.multiplexers:
         yield Part("operand_multiplexers", placed.unit, elements * placed.count, per_column=True)
     if arch.sparsity.operand_mux_register:
-        yield Part("operand_mux_registers", flip_flop(), elements * net.slots * OPERAND_BITS, per_column=True)
+        yield Part(
+            "operand_mux_registers", library_of(arch).flip_flop, elements * net.slots * OPERAND_BITS, per_column=True
+        )
     if arch.zero_gating == "operand" and operands.prunes_weights(arch):
         for placed in net.multiplexers:  # the selected activation brings its flag along
             flag = placed.unit.times(1 / OPERAND_BITS, f"zero flags of {placed.unit.name}", rule="one bit of eight")
@@ -54,10 +56,10 @@ def _steps(arch: Arch, pattern: Pattern, net: Network) -> Iterator[Part]:
     if stationary:
         reach = OPERAND_BITS * (lanes if prunes_weights else lanes + pattern.m - pattern.n)
         reach += -(-net.select_lines * lanes // pattern.n) if prunes_weights else 0
-        step = circuits.tree(cycles, reach)
+        step = circuits.tree(library_of(arch), cycles, reach)
         yield Part("weight_shift_multiplexers", step, rows * cols, per_column=True)
     if prunes_weights or not stationary:
-        shift = circuits.multiplexer_2(pattern.m * OPERAND_BITS, "load or shift, one group")
+        shift = circuits.multiplexer_2(library_of(arch), pattern.m * OPERAND_BITS, "load or shift, one group")
         edge = rows if prunes_weights else cols
         chains = rows * cols if operands.is_systolic(arch) else edge
         per_column = operands.is_systolic(arch) or not prunes_weights
@@ -69,12 +71,14 @@ def _metadata(arch: Arch, pattern: Pattern) -> Iterator[Part]:
     rows, cols = arch.array.rows, arch.array.cols
     bits = derived.groups_per_cycle(arch.array.lanes, pattern) * pattern.metadata_bits(arch.sparsity.metadata)
     if not operands.prunes_weights(arch):
-        yield Part("metadata_registers", flip_flop(), rows * bits)
+        yield Part("metadata_registers", library_of(arch).flip_flop, rows * bits)
     elif operands.is_stationary(arch):
         elements = rows * cols * weight_copies(arch)
-        yield from held_register("metadata_registers", "weight_load_multiplexers", bits, elements, per_column=True)
+        yield from held_register(
+            library_of(arch), "metadata_registers", "weight_load_multiplexers", bits, elements, per_column=True
+        )
     else:
-        yield Part("metadata_registers", flip_flop(), cols * bits, per_column=True)
+        yield Part("metadata_registers", library_of(arch).flip_flop, cols * bits, per_column=True)
 
 
 def _decoders(arch: Arch, net: Network) -> Iterator[Part]:
@@ -90,9 +94,11 @@ def _decoders(arch: Arch, net: Network) -> Iterator[Part]:
     if net.decoder is not None:
         yield Part("metadata_decoders", net.decoder, edge * net.decoders, per_column=prunes_weights)
     lines = edge * net.select_lines
-    yield Part("select_line_registers", flip_flop(), lines * edge_cycles(arch, net), per_column=prunes_weights)
+    yield Part(
+        "select_line_registers", library_of(arch).flip_flop, lines * edge_cycles(arch, net), per_column=prunes_weights
+    )
     if operands.is_systolic(arch):  # decoded once at the edge, then handed on with the operand
-        yield Part("select_line_registers", flip_flop(), rows * cols * net.select_lines, per_column=True)
+        yield Part("select_line_registers", library_of(arch).flip_flop, rows * cols * net.select_lines, per_column=True)
 
 
 def _zero_skipping(arch: Arch, net: Network) -> Iterator[Part]:
@@ -103,27 +109,29 @@ def _zero_skipping(arch: Arch, net: Network) -> Iterator[Part]:
     # Every row works on another part of the window, so it stands in registers that all of them read.
     windows = (rows * cols if operands.is_systolic(arch) else cols) * copies
     buffers = "window_buffers"
-    yield from held_register(buffers, buffers, operands.window_bits(arch), windows, per_column=True)
+    yield from held_register(library_of(arch), buffers, buffers, operands.window_bits(arch), windows, per_column=True)
     values = skips.groups_held * skips.group_values
-    yield from held_register(buffers, buffers, values * skips.value_bits, rows * copies, per_column=False)
+    yield from held_register(
+        library_of(arch), buffers, buffers, values * skips.value_bits, rows * copies, per_column=False
+    )
     for placed in skips.window_multiplexers:
         yield Part("window_multiplexers", placed.unit, rows * cols * placed.count, per_column=True)
     for placed in (*skips.finders, *skips.selects):
         yield Part("zero_skipping", placed.unit, rows * placed.count)
-    yield Part("zero_skipping", skipping.zero_detector(), rows * skips.zero_detectors)
-    count = circuits.adder(1, "counter, one bit")
+    yield Part("zero_skipping", skipping.zero_detector(library_of(arch)), rows * skips.zero_detectors)
+    count = circuits.adder(library_of(arch), 1, "counter, one bit")
     yield Part("zero_skipping", count, rows * skips.counter_bits)
-    yield Part("zero_skipping", flip_flop(), rows * skips.counter_bits)
+    yield Part("zero_skipping", library_of(arch).flip_flop, rows * skips.counter_bits)
     # A value that was taken leaves the flags; a lane without one adds zero.
-    gate = circuits.and_gates(1, "gate, one bit")
+    gate = circuits.and_gates(library_of(arch), 1, "gate, one bit")
     yield Part("zero_skipping", gate, rows * (values + net.slots * OPERAND_BITS))
 
 
 def selector_parts(arch: Arch, pattern: Pattern) -> Iterator[Part]:
     """One core's selectors for one pattern that a circuit selects."""
     sparsity = arch.sparsity
-    selector = hierarchy.selector(sparsity.selector, sparsity.metadata, pattern)
+    selector = hierarchy.selector(library_of(arch), sparsity.selector, sparsity.metadata, pattern)
     units = derived.selector_units(arch, pattern)
     yield Part("selectors", selector, units, in_array=False)
     held = hierarchy.pipeline_bits(pattern) * (pipeline_cycles(arch, selector) - 1)
-    yield Part("selector_pipeline_registers", flip_flop(), units * held, in_array=False)
+    yield Part("selector_pipeline_registers", library_of(arch).flip_flop, units * held, in_array=False)

@@ -14,7 +14,7 @@ Status = Literal["measured", "published", "computed", "extrapolated", "assumed"]
 """measured: on own netlists; published: read in the source; computed: from other rows by a stated rule;
 extrapolated: the rule is used outside what it was fitted to; assumed: a choice of this model."""
 
-_FOLDER = Path(__file__).parent / "data"
+FOLDER = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Constant(Source):
 @cache
 def table(name: str) -> tuple[dict[str, str], ...]:
     """The rows of data/NAME.csv as dictionaries of strings, in file order."""
-    with (_FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+    with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         return tuple(csv.DictReader(file))
 
 
