@@ -31,7 +31,7 @@ def require_simulator(name: str) -> str:
 
 
 def assert_refused(build: Callable[[], object], message: str) -> None:
-    """`build()` raises AccelSimError with the message. Amaranth's warning of a unit that is not used is no news here."""
+    """`build()` raises AccelSimError with the message. Amaranth's warning of an unused unit is no news."""
     from amaranth.hdl import UnusedElaboratable
 
     with warnings.catch_warnings():
