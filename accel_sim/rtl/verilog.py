@@ -20,7 +20,7 @@ from amaranth.lib import wiring
 
 from accel_sim.errors import AccelSimError
 
-_SCRIPT = ("read_rtlil design.il", "proc", "memory_collect", "opt_clean", "write_verilog -norename -noattr design.v")
+_SCRIPT = ("read_rtlil design.il", "proc", "pmuxtree", "memory_collect", "opt_clean", "write_verilog -norename -noattr design.v")
 _RUN_PYOSYS = "import sys; from pyosys import libyosys; libyosys.run_pass('script ' + sys.argv[1], libyosys.Design())"
 
 
