@@ -3,6 +3,15 @@
 from accel_sim.cost.area import Area, area
 from accel_sim.cost.delays import Delays, Stage, delays
 from accel_sim.cost.energy import Energy, energy
+from accel_sim.cost.processing_element import (
+    ElementCost,
+    ElementPart,
+    area_tax,
+    energy_tax,
+    implied_tax,
+    iso_throughput_gain,
+    pe,
+)
 from accel_sim.cost.provenance import defaults_line, sources
 from accel_sim.cost.tables import Source
 from accel_sim.cost.units import UnitCost, unit
@@ -10,14 +19,21 @@ from accel_sim.cost.units import UnitCost, unit
 __all__ = [
     "Area",
     "Delays",
+    "ElementCost",
+    "ElementPart",
     "Energy",
     "Source",
     "Stage",
     "UnitCost",
     "area",
+    "area_tax",
     "defaults_line",
     "delays",
     "energy",
+    "energy_tax",
+    "implied_tax",
+    "iso_throughput_gain",
+    "pe",
     "sources",
     "unit",
 ]

@@ -16,6 +16,7 @@ from accel_sim.cost.units import Library, UnitCost, total
 from accel_sim.pattern import Encoding, Pattern
 
 _MULTIPLEXERS = {"restricted": "select_restricted", "onehot": "select_onehot", "full": "select_full"}
+OPERAND_MUXES = tuple(_MULTIPLEXERS)
 TOP_N = {"rank": "top_n_rank", "sort": "top_n_sort", "cascade": "top_n_cascade", "radix": "top_n_radix"}
 TABLE_BITS = 8
 """Width of every row of the unit table that this package reads."""
@@ -57,22 +58,34 @@ def line_activity(operand_mux: str, pattern: Pattern) -> LineActivity:
 
 @cache
 def decoder(library: Library, operand_mux: str, metadata: Encoding, pattern: Pattern) -> UnitCost | None:
-    """From one group's metadata to its select lines; None where the metadata are the select lines."""
+    """From one group's metadata to its select lines; None where the metadata are the select lines.
+
+    Rows of the run's own where it has the decoder, else: an index decoder for the offsets of restricted trees (upper
+    bound), subtraction of every slot's place from its index, AND gates a select line.
+    """
     n, m = pattern.n, pattern.m
-    bitmap_to_lines = library.unit("decode_bitmap_onehot" if operand_mux == "onehot" else "decode_bitmap_index", n, m)
+    if metadata == "index":
+        return _index_decoder(library, operand_mux, pattern)
+    lines = {"onehot": "decode_bitmap_onehot", "restricted": "decode_bitmap_offset", "full": "decode_bitmap_index"}
+    kind = lines[operand_mux]
+    bitmap_to_lines = library.unit(kind if library.has(kind) else "decode_bitmap_index", n, m)
     if metadata == "bitmap":
         return bitmap_to_lines
-    if metadata == "enumerative":
-        return total(f"enumerative decoder {pattern}", [library.unit("decode_enumerative", n, m), bitmap_to_lines])
-    bits = ceil(log2(m))
+    return total(f"enumerative decoder {pattern}", [library.unit("decode_enumerative", n, m), bitmap_to_lines])
+
+
+def _index_decoder(library: Library, operand_mux: str, pattern: Pattern) -> UnitCost | None:
     if operand_mux == "full":
         return None
+    kind = {"onehot": "decode_index_onehot", "restricted": "decode_index_offset"}[operand_mux]
+    if library.has(kind):
+        return library.unit(kind, pattern.n, pattern.m)
+    bits = ceil(log2(pattern.m))
     if operand_mux == "restricted":
-        return library.unit("adder").times(
-            n * bits / 32, f"index to offset {pattern}", rule="N·log2 M bits of subtraction"
-        )
+        share, rule = pattern.n * bits / WORD_BITS, "N·log2 M bits of subtraction"
+        return library.unit("adder").times(share, f"index to offset {pattern}", rule=rule)
     levels = max(1, bits - 1)
-    lines = and_gates(library, n * window(pattern) * levels, f"index to one-hot {pattern}")
+    lines = and_gates(library, pattern.n * window(pattern) * levels, f"index to one-hot {pattern}")
     return replace(lines, delay_ns=levels * lines.delay_ns)
 
 
@@ -80,9 +93,13 @@ def decoder(library: Library, operand_mux: str, metadata: Encoding, pattern: Pat
 def selector(library: Library, settings: Selector, metadata: Encoding, pattern: Pattern) -> UnitCost:
     """A complete selector: |x| (or |x|·f), top-N of M, encoder of the stored metadata, compaction of the kept values.
 
-    Compaction is the one-hot select with its bitmap decoder, whatever multiplexer the lanes have.
+    A row of the run's own where it synthesised this selector whole; else compaction is the one-hot select with its
+    bitmap decoder, whatever multiplexer the lanes have.
     """
     n, m = pattern.n, pattern.m
+    whole = f"selector_{settings.kind}"
+    if metadata == "bitmap" and library.row(whole, n, m, bits=score_bits(settings)):
+        return library.unit(whole, n, m, bits=score_bits(settings))
     parts = [*scores(library, settings, m), top_n(library, settings, pattern), *encoders(library, metadata, pattern)]
     parts += [library.unit("decode_bitmap_onehot", n, m), library.unit("select_onehot", n, m)]
     return total(f"selector {pattern} {settings.kind}", parts)
@@ -90,13 +107,13 @@ def selector(library: Library, settings: Selector, metadata: Encoding, pattern: 
 
 def scores(library: Library, settings: Selector, elements: int) -> list[UnitCost]:
     """|x|, or |x|·f, of so many elements."""
-    parts = [library.unit("magnitude", m=elements)]
-    if settings.channel_factors:
-        factors = library.unit("multiplier").times(
-            elements, f"{elements} factor multipliers", rule="one multiplier an element"
-        )
-        parts.append(factors)
-    return parts
+    if settings.channel_factors and library.has("factored_magnitude"):
+        return [library.unit("factored_magnitude", m=elements)]
+    magnitudes = library.unit("magnitude", m=elements)
+    if not settings.channel_factors:
+        return [magnitudes]
+    name = f"{elements} factor multipliers"
+    return [magnitudes, library.unit("multiplier").times(elements, name, rule="one multiplier an element")]
 
 
 def score_bits(settings: Selector) -> int:
@@ -105,10 +122,27 @@ def score_bits(settings: Selector) -> int:
 
 
 def top_n(library: Library, settings: Selector, pattern: Pattern) -> UnitCost:
-    """The N largest of M scores; 16-bit ones are twice as wide and deeper by log2(16) / log2(8) (radix: twice)."""
-    narrow = library.unit(TOP_N[settings.kind], pattern.n, pattern.m)
+    """The N largest of M scores.
+
+    16-bit ones by their own row; else what the run's rows of both widths show, and where it has none twice as wide and
+    deeper by log2(16) / log2(8) (radix: twice).
+    """
+    kind, bits = TOP_N[settings.kind], score_bits(settings)
+    narrow = library.unit(kind, pattern.n, pattern.m)
     if not settings.channel_factors:
         return narrow
+    if library.row(kind, pattern.n, pattern.m, bits=bits):
+        return library.unit(kind, pattern.n, pattern.m, bits=bits)
+    if ratios := library.width_ratios(kind, bits):
+        area, energy, leakage, delay = ratios
+        rule = f"median ratio of the {bits}-bit rows"
+        wide = narrow.times(area, f"{narrow.name}, {bits}-bit scores", rule=rule)
+        return replace(
+            wide,
+            energy_pj=narrow.energy_pj * energy,
+            leakage_nw=narrow.leakage_nw * leakage,
+            delay_ns=narrow.delay_ns * delay,
+        )
     wide = narrow.times(constant("channel_factor_width_ratio"), f"{narrow.name}, 16-bit scores", rule="width ratio")
     deeper = "channel_factor_width_ratio" if settings.kind == "radix" else "channel_factor_depth_ratio"
     return replace(wide, delay_ns=wide.delay_ns * constant(deeper))
@@ -129,8 +163,11 @@ def encoders(library: Library, metadata: Encoding, pattern: Pattern) -> list[Uni
 def requantiser(library: Library) -> UnitCost:
     """INT32 accumulator times a Q31 mantissa (itself a product of two), rounded, shifted: one accumulator a cycle.
 
-    A wide multiplier is the 8-bit one times the ratio of bit products, its delay times the ratio of log2 widths.
+    A row of the run's own where it has one. Else a wide multiplier is the 8-bit one times the ratio of bit products,
+    its delay times the ratio of log2 widths.
     """
+    if library.row("requantiser", bits=WORD_BITS):
+        return library.unit("requantiser", bits=WORD_BITS)
     wide, narrow = constant("requantiser_accumulator_bits"), TABLE_BITS
     products = wide * constant("requantiser_mantissa_bits") / narrow**2
     small = library.unit("multiplier")

@@ -20,6 +20,7 @@ from accel_sim.cost.run import Row, SynthesisRun, synthesis_run
 from accel_sim.cost.tables import Status, constant
 from accel_sim.errors import AccelSimError
 
+_MEASURED = ("energy_pj", "leakage_nw", "delay_ns")
 BASE = "nangate45"
 """The library at the node that every other one is brought to."""
 
@@ -297,6 +298,18 @@ class Library:
         if len({size for size, _ in points}) < 2:
             return 0.0
         return linear_regression([size for size, _ in points], [delay for _, delay in points]).slope
+
+    @cache  # noqa: B019
+    def width_ratios(self, kind: str, bits: int) -> tuple[float, float, float, float] | None:
+        """Median ratios of area, energy, leakage and delay, rows of `bits` over those of the usual width; None where no
+        complete pair was synthesised."""
+        pairs = [(row, self.row(kind, row.n, row.m, row.lanes)) for row in self.rows(kind) if row.bits == bits]
+        figures = [
+            (wide.area_um2 / narrow.area_um2, *(getattr(wide, name) / getattr(narrow, name) for name in _MEASURED))
+            for wide, narrow in pairs
+            if narrow and all(getattr(row, name) for row in (wide, narrow) for name in _MEASURED)
+        ]
+        return tuple(median(column) for column in zip(*figures, strict=True)) if figures else None  # type: ignore[return-value]
 
     @cached_property
     def flip_flop(self) -> UnitCost:
