@@ -57,7 +57,8 @@ def group_metadata(positions: np.ndarray, pattern: Pattern, metadata: Encoding) 
     """One number a group [T, G], as wide as the encoding makes it, of slot positions [T, G, N]."""
     tokens, groups, _ = positions.shape
     packed = encode(positions.reshape(tokens * groups, 1, pattern.n), pattern, metadata)
-    return np.array([int.from_bytes(row.tobytes(), "little") for row in packed], dtype=object).reshape(tokens, groups)
+    dtype = np.int64 if pattern.metadata_bits(metadata) < 64 else object
+    return np.array([int.from_bytes(row.tobytes(), "little") for row in packed], dtype=dtype).reshape(tokens, groups)
 
 
 def sparse_stream(
@@ -76,9 +77,9 @@ def sparse_stream(
     missing = total - values.shape[1]
     values = np.pad(values, ((0, 0), (0, missing), (0, 0)))
     codes = np.pad(codes, ((0, 0), (0, missing)))
-    kept = np.zeros((tokens, steps, lanes), dtype=np.int64)
+    kept = np.zeros((tokens, steps, lanes), dtype=np.int8)
     kept[..., : groups_a_cycle * pattern.n] = values.reshape(tokens, steps, -1)
-    windows = np.random.default_rng(seed).integers(-127, 128, (outputs, total * pattern.m))
+    windows = np.random.default_rng(seed).integers(-127, 128, (outputs, total * pattern.m), dtype=np.int8)
     windows[:, : len(w)] = w.T
     windows = windows.reshape(outputs, steps, groups_a_cycle * pattern.m)
     every = (tokens, outputs, steps)

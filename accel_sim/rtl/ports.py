@@ -19,6 +19,7 @@ from accel_sim.errors import AccelSimError
 
 _LARGEST_NATIVE_BITS = 63
 """Elements up to this width are int64 arrays; wider ones are arrays of Python integers."""
+_CYCLES_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Port:
         return _from_bits(elements, self.signed).reshape(len(bits), *self.dims)
 
     def check(self, given: ArrayLike) -> NDArray:
-        """Values as an integer array [cycles, *dims] or, for a scalar that never changes, as a number.
+        """Values as a whole-number array [cycles, *dims] or, for a scalar that never changes, as a number.
 
         Raises AccelSimError for another shape or dtype, and for a value that the port cannot hold.
         """
@@ -66,7 +67,7 @@ class Port:
             where = tuple(np.argwhere((values < lowest) | (values > highest))[0])
             at = f" at cycle {where[0]}" if where else ""
             raise AccelSimError(f"input {self.name}{at}: {values[where]} is not in {lowest} … {highest}")
-        return values if values.dtype.kind in "Ou" else values.astype(np.int64)
+        return values
 
 
 def ports_of(component: wiring.Component) -> tuple[list[Port], list[Port]]:
@@ -99,29 +100,37 @@ def stimuli(ports: list[Port], inputs: Mapping[str, ArrayLike], cycles: int | No
         raise AccelSimError("nothing to simulate: expected inputs of at least one cycle, or cycles of at least 1")
     if given is not None and given > total:
         raise AccelSimError(f"inputs have {given} cycles, more than the {total} that were asked for")
-    columns = []
-    for port in ports:
-        values = checked.get(port.name)
-        if values is None:
-            rows = _constant_bits(port.initial, port.bits)
-        elif values.ndim == 0:
-            rows = _constant_bits(int(values), port.bits)
-        else:
-            rows = port.to_bits(values)
-        held = np.broadcast_to(rows[-1:], (total - len(rows), port.bits))
-        columns.append(np.concatenate([rows, held]))
-    bits = np.concatenate(columns, axis=1) if columns else np.zeros((total, 0), dtype=np.uint8)
-    return np.packbits(bits, axis=1, bitorder="little")
+    words = np.zeros((total, -(-sum(port.bits for port in ports) // 8)), dtype=np.uint8)
+    for part in _parts(total) if ports else ():
+        bits = np.concatenate([_bits_of_part(port, checked.get(port.name), part) for port in ports], axis=1)
+        words[part] = np.packbits(bits, axis=1, bitorder="little")
+    return words
 
 
 def responses(ports: list[Port], words: NDArray[np.uint8]) -> dict[str, NDArray]:
     """Values [cycles, *dims] of every output port from response words uint8 [cycles, bytes]."""
-    bits = np.unpackbits(words, axis=1, bitorder="little")
-    values, low = {}, 0
-    for port in ports:
-        values[port.name] = port.from_bits(bits[:, low : low + port.bits])
-        low += port.bits
-    return values
+    parts: dict[str, list[NDArray]] = {port.name: [] for port in ports}
+    for part in _parts(len(words)):
+        bits = np.unpackbits(words[part], axis=1, bitorder="little")
+        low = 0
+        for port in ports:
+            parts[port.name].append(port.from_bits(bits[:, low : low + port.bits]))
+            low += port.bits
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def _parts(cycles: int) -> list[slice]:
+    """All cycles, some at a time: a bit takes a byte while it is moved."""
+    return [slice(low, min(low + _CYCLES_AT_ONCE, cycles)) for low in range(0, cycles, _CYCLES_AT_ONCE)]
+
+
+def _bits_of_part(port: Port, values: NDArray | None, part: slice) -> NDArray[np.uint8]:
+    """Bits [cycles of the part, bits] of what `check` returned, or of the initial value."""
+    if values is not None and values.ndim:
+        rows = np.minimum(np.arange(part.start, part.stop), len(values) - 1)
+        return port.to_bits(values[rows])
+    constant = _constant_bits(port.initial if values is None else int(values), port.bits)
+    return np.broadcast_to(constant, (part.stop - part.start, port.bits))
 
 
 def _port(name: str, member: wiring.Member, value: Value) -> Port:

@@ -152,6 +152,7 @@ class ProcessingElement(MetadataPortComponent):
             ports["weights"] = In(data.ArrayLayout(_CODE, lanes))
         else:
             self.groups = groups_per_cycle(lanes, pattern)
+            lines_layout(pattern, operand_mux)  # refuses an unknown multiplexer at once
             ports["metadata"] = In(data.ArrayLayout(unsigned(pattern.metadata_bits(metadata)), self.groups))
             ports["weights"] = In(data.ArrayLayout(_CODE, self.groups * pattern.m))
         super().__init__({**ports, **accumulator_ports(accumulator_bits, bias)})
@@ -215,6 +216,7 @@ class ShiftingProcessingElement(MetadataPortComponent):
             raise AccelSimError(f"pattern {pattern}: keeps all, expected N < M; a dense ProcessingElement serves it")
         if not 1 <= lanes < pattern.n:
             raise AccelSimError(f"lanes: got {lanes}, expected 1 … {pattern.n - 1}, fewer than the slots of {pattern}")
+        lines_layout(pattern, operand_mux)  # refuses an unknown multiplexer at once
         self.lanes = lanes
         self.pattern = pattern
         self.passes = -(-pattern.n // lanes)
