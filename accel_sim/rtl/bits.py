@@ -40,7 +40,7 @@ def and_or_select(lines: Sequence[Value], words: Sequence[Value]) -> Value:
 
 
 class Comparator(wiring.Component):
-    """`at_least` = a ≥ b, of two unsigned words of `bits` bits: a carry rippling up from the lowest bit."""
+    """`at_least` = a ≥ b, of two unsigned words of `bits` bits."""
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
