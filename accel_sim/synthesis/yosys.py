@@ -1,0 +1,177 @@
+"""From an Amaranth component to cells of a library: Yosys and its abc, in a process of their own.
+
+The flow: flatten, `synth`, flip-flops by `dfflibmap`, logic by `abc` with its default script, whose objective is area.
+Comparators and population counts of selectors (modules named `comparator_*`, `popcount_*`) are mapped by themselves and
+flattened afterwards: abc's sweeping otherwise runs for minutes on them. Equal ones are mapped once. Registers have no
+reset: the units' datapaths need none, and what follows a pipeline's filling does not depend on it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+
+from amaranth.back import rtlil
+from amaranth.hdl import ClockDomain, Elaboratable, Module, Signal
+from amaranth.lib import wiring
+
+from accel_sim.errors import AccelSimError
+from accel_sim.synthesis.liberty import Library
+from accel_sim.synthesis.netlist import Netlist, read_netlist
+from accel_sim.synthesis.rtlil_text import merge_equal_modules, shuffled
+
+_RUN_PYOSYS = "import sys; from pyosys import libyosys; libyosys.run_pass('script ' + sys.argv[1], libyosys.Design())"
+_ABC_SCRIPT = "strash; &get -n; &fraig -x; &put; scorr; dc2; strash; &get -n; &dch -f; &nf; &put; topo; stime"
+"""What Yosys hands to abc for a library without a delay target, which is for area, and abc's own timing at the end."""
+_MAPPER_DELAY = re.compile(r"^ABC: .*\bDelay\s*=\s*([\d.]+)\s*ps", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How units are mapped."""
+
+    booth: bool = False
+    """Booth-encoded multipliers (`synth -booth`)."""
+    time_limit_s: float = 150.0
+    """For one run of Yosys."""
+
+    @property
+    def options(self) -> str:
+        """As the run's record states it."""
+        booth = " -booth" if self.booth else ""
+        return (
+            f"synth -flatten -noalumacc{booth} (comparator_* and popcount_* mapped by themselves); dfflibmap; "
+            f"abc: {_ABC_SCRIPT}; flatten; opt_clean; registers without reset"
+        )
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A mapped unit."""
+
+    netlist: Netlist
+    mapper_delay_ns: float | None
+    """The longest path as abc's own timing has it (no wires), of the largest module; None where it names none."""
+
+
+@cache
+def yosys_command() -> tuple[str, ...]:
+    """The command that runs the Yosys script whose file name follows. Raises AccelSimError where there is no Yosys."""
+    if find_spec("pyosys"):
+        return (sys.executable, "-c", _RUN_PYOSYS)
+    if found := which("yosys"):
+        return (found, "-s")
+    raise AccelSimError("synthesis needs Yosys, which the extra `rtl` brings: pip install 'accel_sim[rtl]'")
+
+
+@cache
+def yosys_version() -> str:
+    """Such as `Yosys 0.23 (git sha1 7ce5011c24b)`."""
+    with tempfile.TemporaryDirectory(prefix="accel_sim_yosys_") as folder:
+        _run(["write_json design.json"], Path(folder), 60.0, "an empty design")
+        return str(json.loads((Path(folder) / "design.json").read_text())["creator"])
+
+
+@cache
+def _scratch(library: Library) -> tempfile.TemporaryDirectory:
+    """A folder that lasts as long as the process: the library as the mapper reads it, and what Yosys makes of it."""
+    folder = tempfile.TemporaryDirectory(prefix="accel_sim_library_")
+    (Path(folder.name) / "library.lib").write_text(library.mapping_text())
+    return folder
+
+
+def synthesise(component: wiring.Component, library: Library, flow: Flow = Flow(), seed: int | None = None) -> Mapped:  # noqa: B008
+    """Map a component to the library's cells.
+
+    With a `seed`, wires and cells of the generic netlist get other names and another order before mapping: the same
+    circuit, seen by the mapper in another order (its "mapping noise").
+
+    Raises AccelSimError where Yosys is missing, fails, or takes longer than the flow's time limit.
+    """
+    what = type(component).__name__
+    with tempfile.TemporaryDirectory(prefix="accel_sim_synthesis_") as name:
+        folder = Path(name)
+        cells = Path(_scratch(library).name) / "library.lib"
+        (folder / "unit.il").write_text(merge_equal_modules(rtlil.convert(_WithoutReset(component), name="top", emit_src=False)))
+        if seed is not None:
+            _run(_generic(flow, "unit.il", "generic.il"), folder, flow.time_limit_s, what, cells.parent)
+            (folder / "shuffled.il").write_text(shuffled((folder / "generic.il").read_text(), seed))
+            log = _run(_mapping(cells, "shuffled.il"), folder, flow.time_limit_s, what, cells.parent)
+        else:
+            log = _run([*_generic(flow, "unit.il"), *_mapping(cells)], folder, flow.time_limit_s, what, cells.parent)
+        delays = [float(found) for found in _MAPPER_DELAY.findall(log)]
+        return Mapped(read_netlist(folder / "netlist.json", library), max(delays) / 1e3 if delays else None)
+
+
+class _WithoutReset(Elaboratable):
+    """The same component, its registers in a clock domain without reset whose clock is the port `clk`."""
+
+    def __init__(self, component: wiring.Component) -> None:
+        self._component, self.clk = component, Signal()
+        self.signature = wiring.Signature({**component.signature.members, "clk": wiring.In(1)})
+        for name in component.signature.members:
+            setattr(self, name, getattr(component, name))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.domains.sync = clocked = ClockDomain("sync", reset_less=True)
+        m.d.comb += clocked.clk.eq(self.clk)
+        m.submodules.unit = self._component
+        return m
+
+
+def _generic(flow: Flow, source: str, target: str | None = None) -> list[str]:
+    """From RTLIL to Yosys' own gates."""
+    commands = [f"read_rtlil {source}", f"synth -flatten -noalumacc{' -booth' if flow.booth else ''} -top top"]
+    return [*commands, f"write_rtlil {target}"] if target else commands
+
+
+def _mapping(cells: Path, source: str | None = None) -> list[str]:
+    """From Yosys' gates to cells, flat, as JSON."""
+    return [
+        *([f"read_rtlil {source}"] if source else []),
+        f"dfflibmap -liberty {cells}",
+        f"abc -liberty {cells} -script +{_ABC_SCRIPT.replace('; ', ';').replace(' ', ',')}",
+        "setattr -mod -unset keep_hierarchy *",
+        "flatten",
+        "opt_clean -purge",
+        "write_json netlist.json",
+    ]
+
+
+def _run(commands: list[str], folder: Path, limit_s: float, what: str, temporary: Path | None = None) -> str:
+    """The log of a Yosys script."""
+    (folder / "script.ys").write_text("\n".join(commands) + "\n")
+    process = subprocess.Popen(
+        [*yosys_command(), "script.ys"],
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(temporary or folder)},  # where Yosys keeps what it made of a library
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # Yosys starts abc: both end when the time is over
+    )
+    try:
+        log, _ = process.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise AccelSimError(f"{what}: not mapped within {limit_s:g} s") from None
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    if process.returncode:
+        errors = [line for line in log.splitlines() if "ERROR" in line] or log.strip().splitlines() or ["no message"]
+        raise AccelSimError(f"{what}: Yosys failed: {errors[-1]}")
+    return log
