@@ -100,7 +100,7 @@ def _print_points(points: list[Point], workload: str) -> None:
             f"{point.speedup_time:.3f}",
             f"{point.speedup_iso_area:.3f}",
             f"{point.area_um2 / 1e6:.2f}",
-            f"{point.area_overhead:+.1%}",
+            _overhead(point),
             f"{point.energy_pj / 1e9:,.3f}",
             f"{point.energy_pj / point.dense_energy_pj:.3f}",
             f"{point.quality_loss:.4g}",
@@ -109,6 +109,13 @@ def _print_points(points: list[Point], workload: str) -> None:
             point.bottleneck,
         )
     table.caption = (
-        "front: no design beats it in speed-up at equal area, area and quality together; energy/area: in those two"
+        "front: no design beats it in speed-up at equal area, area and quality together; energy/area: in those two\n"
+        "overhead: with the machine's own library, in brackets over the tables of all libraries; before layout"
     )
     report.console().print(table)
+
+
+def _overhead(point: Point) -> str:
+    if not point.area_overhead or point.area_overhead_low is None or point.area_overhead_high is None:
+        return f"{point.area_overhead:+.1%}"
+    return f"{point.area_overhead:+.1%} ({100 * point.area_overhead_low:.1f}…{100 * point.area_overhead_high:.1f})"

@@ -81,7 +81,15 @@ def _energy(result: Result) -> list[str]:
 def _area(result: Result) -> list[str]:
     area = f"area {result.area.total_um2 / 1e6:.4g} mm² (dense {result.dense_area_um2 / 1e6:.4g},"
     area += f" {result.area.overhead:+.1%}; array alone {result.area.overhead_array:+.1%})"
-    return [shares(area, result.area.components, result.area.total_um2)]
+    lines = [shares(area, result.area.components, result.area.total_um2)]
+    band = result.area.band
+    if result.area.overhead:
+        lines.append(
+            f"overhead {band.low:+.1%} to {band.high:+.1%} with the tables of {', '.join(sorted(band.by_library))};"
+            f" {band.smaller_multipliers:+.1%} with multipliers as small as commercial tools make them;"
+            " before layout, and larger multiplexers are a lower bound"
+        )
+    return lines
 
 
 def _basis(result: Result) -> list[str]:

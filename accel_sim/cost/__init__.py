@@ -1,6 +1,7 @@
 """What a sparse tensor unit costs: area, delay and energy, every figure with its source."""
 
 from accel_sim.cost.area import Area, area
+from accel_sim.cost.band import OverheadBand, overhead_band
 from accel_sim.cost.delays import Delays, Stage, delays
 from accel_sim.cost.energy import Energy, energy
 from accel_sim.cost.processing_element import (
@@ -22,6 +23,7 @@ __all__ = [
     "ElementCost",
     "ElementPart",
     "Energy",
+    "OverheadBand",
     "Source",
     "Stage",
     "UnitCost",
@@ -33,6 +35,7 @@ __all__ = [
     "energy_tax",
     "implied_tax",
     "iso_throughput_gain",
+    "overhead_band",
     "pe",
     "sources",
     "unit",

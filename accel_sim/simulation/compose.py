@@ -14,6 +14,7 @@ from accel_sim.simulation.result import (
     KindResult,
     LayerResult,
     OperationResult,
+    OverheadBand,
     QualityLoss,
     Result,
 )
@@ -109,7 +110,19 @@ def _area(machine: Machine, dense: Machine) -> AreaResult:
         total_nand2=machine.area.total_nand2,
         overhead=machine.area.overhead(dense.area),
         overhead_array=machine.area.overhead_array(dense.area),
+        band=_band(machine, dense),
         components=dict(machine.area.components_um2),
+    )
+
+
+def _band(machine: Machine, dense: Machine) -> OverheadBand:
+    band = cost.overhead_band(machine.arch, dense.arch)
+    return OverheadBand(
+        low=band.low,
+        high=band.high,
+        by_library=band.by_library,
+        smaller_multipliers=band.smaller_multipliers,
+        effects=list(band.effects),
     )
 
 

@@ -24,6 +24,20 @@ class QualityLoss(Part):
     """Of `value`, where it comes from a sample of token rows; null when every row was counted."""
 
 
+class OverheadBand(Part):
+    """How far the overhead could be off."""
+
+    low: float
+    """Least overhead among `by_library`."""
+    high: float
+    by_library: dict[str, float]
+    """The same machine's overhead with the synthesised tables of each library."""
+    smaller_multipliers: float
+    """If multipliers were as much smaller as commercial tools make them while multiplexers stay."""
+    effects: list[str]
+    """What can only raise the overhead and that no figure here covers."""
+
+
 class AreaResult(Part):
     """Block area at the architecture's node."""
 
@@ -34,6 +48,8 @@ class AreaResult(Part):
     """Fraction over the dense machine, SRAM included."""
     overhead_array: float
     """The same without SRAM."""
+    band: OverheadBand
+    """Of `overhead`."""
     components: dict[str, float]
     """µm² by component; they add up to `total_um2`."""
 

@@ -57,6 +57,9 @@ class Point:
     """`linear`: the linear projections. `model`: everything the decoder computes."""
     policy: str | None = None
     """The file that says which projection runs pruned; None: all of them do."""
+    area_overhead_low: float | None = None
+    """Ends of `area_overhead` over the tables of all shipped libraries; None where nobody worked them out."""
+    area_overhead_high: float | None = None
 
     @property
     def break_even(self) -> float:
@@ -91,6 +94,8 @@ def point_from_result(result: Result, several_patterns: bool = False) -> Point:
         bottleneck=result.bottleneck,
         scope=result.scope,
         policy=result.policy,
+        area_overhead_low=result.area.band.low,
+        area_overhead_high=result.area.band.high,
     )
 
 
