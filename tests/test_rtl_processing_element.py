@@ -99,6 +99,12 @@ def test_lanes_beyond_whole_groups_stay_idle():
     np.testing.assert_array_equal(sums_of(unit, stream, steps, (2, 2), "amaranth"), sparse_matmul(x, w, "3:4"))
 
 
+def test_a_pattern_that_keeps_all_makes_a_dense_element():
+    unit = ProcessingElement(8, Pattern("4:4"))
+    assert set(unit.signature.members) == {"activations", "weights", "clear", "accumulator"}
+    assert_equals_the_reference(unit, *real_operands(1, 20, 2))
+
+
 def test_a_dense_element_takes_captured_rows():
     assert_equals_the_reference(ProcessingElement(16), *real_operands(3, 100, 3))
 
