@@ -153,6 +153,13 @@ class Library:
             raise AccelSimError(f"library {self.name}: unit {kind} with {shape}: no row and no closed form")
         return self._by_closed_form(kind, n, m, bits)
 
+    def only(self, kind: str) -> UnitCost:
+        """The unit of a kind that comes in one shape. Raises AccelSimError where the run has none, or several."""
+        rows = self.rows(kind)
+        if len(rows) > 1:
+            raise AccelSimError(f"library {self.name}: {kind} was synthesised in {len(rows)} shapes; expected one")
+        return self._complete(rows[0])
+
     def _cost(
         self,
         name: str,

@@ -1,0 +1,173 @@
+"""`accel-sim cost`: what processing elements and methods cost, and how well sums of parts meet whole units."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+LADDER = ("2:4", "4:8", "8:16", "16:32")
+
+
+def cost(
+    what: Annotated[
+        Literal["elements", "check", "published", "methods"],
+        typer.Argument(
+            help="elements: one processing element a pattern. check: sums of parts against whole synthesised elements."
+            " published: gains of others beside ours. methods: criteria and mitigations."
+        ),
+    ],
+    library: Annotated[
+        list[str], typer.Option(help="A shipped library or the folder of a synthesis run; repeatable. Default: all.")
+    ] = [],  # noqa: B006
+    lanes: Annotated[int, typer.Option(help="Multipliers of a processing element.", min=1)] = 16,
+    operand_mux: Annotated[
+        Literal["onehot", "restricted", "full"], typer.Option(help="Operand multiplexers of `elements`.")
+    ] = "onehot",
+    metadata: Annotated[
+        Literal["bitmap", "index", "enumerative"], typer.Option(help="Encoding in `elements`.")
+    ] = "bitmap",
+    arch: Annotated[str, typer.Option(help="Architecture file that `methods` are added to.")] = "8x16.yaml",
+    features: Annotated[int, typer.Option(help="Features of the product of `methods`.", min=1)] = 4096,
+    outputs: Annotated[int, typer.Option(help="Its outputs.", min=1)] = 4096,
+) -> None:
+    """What processing elements, criteria and mitigations cost, and checks of the model."""
+    from accel_sim.cost.run import shipped
+
+    libraries = library or list(shipped())
+    if what == "elements":
+        _elements(libraries, lanes, operand_mux, metadata)
+    elif what == "check":
+        _check(libraries)
+    elif what == "published":
+        _published(libraries, lanes)
+    else:
+        _methods(arch, libraries if library else [], features, outputs)
+
+
+def _elements(libraries: list[str], lanes: int, operand_mux: str, metadata: str) -> None:
+    from accel_sim import cost
+    from accel_sim.cli.screen import console, table_of
+    from accel_sim.pattern import Pattern
+
+    table = table_of(f"One processing element of {lanes} lanes, {operand_mux} multiplexers, {metadata} metadata")
+    columns = ("library", "pattern", "GE", "area tax", "energy tax", "delay ns", "gain area", "gain energy", "bits")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("library", "pattern") else "right")
+    for library in libraries:
+        dense = cost.pe(lanes, library=library)
+        table.add_row(library, "dense", f"{dense.area_nand2:,.0f}", "", "", f"{dense.delay_ns:.2f}", "", "", "")
+        for pattern in LADDER:
+            one = cost.pe(lanes, pattern, operand_mux, metadata, library)
+            area, energy = cost.area_tax(one, dense), cost.energy_tax(one, dense)
+            table.add_row(
+                library,
+                pattern,
+                f"{one.area_nand2:,.0f}",
+                f"{area:+.1%}",
+                f"{energy:+.1%}",
+                f"{one.delay_ns:.2f}",
+                f"{cost.iso_throughput_gain(pattern, area):.2f}",
+                f"{cost.iso_throughput_gain(pattern, energy):.2f}",
+                f"{Pattern(pattern).metadata_bits_per_element(metadata):.3g}",
+            )
+    table.caption = (
+        "GE: NAND2-equivalents; tax: over the dense element with the same lanes, a cycle; gain: what is saved at equal"
+        " throughput; bits: metadata a dense element. Without SRAM, selectors, wires and clock tree"
+    )
+    console().print(table)
+
+
+def _check(libraries: list[str]) -> None:
+    from accel_sim.cli.screen import console, table_of
+    from accel_sim.cost.element_check import element_checks
+
+    table = table_of("Area tax of whole synthesised processing elements and of the sum of their parts")
+    columns = ("library", "lanes", "pattern", "multiplexer", "metadata", "register")
+    figures = ("synthesised", "mapping noise", "predicted", "error", "allowed", "holds", "energy tax", "predicted ")
+    for column in (*columns, *figures):
+        table.add_column(column, justify="left" if column in columns else "right", no_wrap=True)
+    for library in libraries:
+        for one in element_checks(library):
+            noise = "" if one.noise is None else f"{100 * one.noise[0]:.1f} … {100 * one.noise[1]:.1f}"
+            table.add_row(
+                library,
+                str(one.lanes),
+                str(one.pattern),
+                one.operand_mux,
+                one.metadata,
+                "yes" if one.operand_mux_register else "no",
+                f"{one.synthesised:.1%}",
+                noise,
+                f"{one.predicted:.1%}",
+                f"{100 * one.error:+.1f}",
+                f"{100 * one.tolerance:.1f}",
+                "yes" if one.holds else "NO",
+                "" if one.synthesised_energy is None else f"{one.synthesised_energy:.1%}",
+                f"{one.predicted_energy:.1%}",
+            )
+    table.caption = (
+        "error, noise, allowed: percentage points of the dense element; allowed: the larger of 3 and 15 % of the tax;"
+        " noise: the tax over other mappings of the same netlists"
+    )
+    console().print(table)
+
+
+def _published(libraries: list[str], lanes: int) -> None:
+    from accel_sim.cli.screen import console, table_of
+    from accel_sim.cost.circuits import OPERAND_MUXES
+    from accel_sim.cost.element_check import published_gains
+
+    table = table_of(f"Published gains at equal throughput, and one processing element of {lanes} lanes")
+    columns = ("what", "pattern", "quantity", "library", "multiplexer")
+    for column in (*columns, "published gain", "ours", "published tax", "ours "):
+        table.add_column(column, justify="left" if column in columns else "right")
+    for library in libraries:
+        for operand_mux in OPERAND_MUXES:
+            for one in published_gains(library, lanes, operand_mux):
+                table.add_row(
+                    one.name,
+                    str(one.pattern),
+                    one.quantity,
+                    library,
+                    operand_mux,
+                    f"{one.published_gain:.2f}",
+                    f"{one.gain:.2f}",
+                    f"{one.published_tax:.0%}",
+                    f"{one.tax:.0%}",
+                )
+    table.caption = (
+        "theirs: a whole array after commercial synthesis, with clock tree, SRAM and operand registers that several dot"
+        " products share; ours: one element with its own registers, before layout, no SRAM, no wires"
+    )
+    console().print(table)
+
+
+def _methods(source: str, libraries: list[str], features: int, outputs: int) -> None:
+    from accel_sim.arch import load_arch
+    from accel_sim.cli.screen import console, table_of
+    from accel_sim.cost.methods import methods_cost
+
+    for library in libraries or [None]:
+        arch = load_arch(source, [f"technology.library={library}"] if library else [])
+        title = f"Methods on {arch.name} with the tables of {arch.technology.library}, {features} × {outputs}"
+        table = table_of(title)
+        left = ("method", "kind", "what it is built of")
+        figures = ("area mm²", "of machine", "energy", "MACs a token", "cycles a token", "tables KB", "weights KB")
+        for column in (*left[:2], *figures, left[2]):
+            table.add_column(column, justify="left" if column in left else "right", overflow="fold")
+        for one in methods_cost(arch, features, outputs):
+            table.add_row(
+                one.name,
+                one.kind,
+                f"{one.area_um2 / 1e6:.3f}",
+                f"{one.overhead:+.1%}",
+                f"{one.energy_overhead:+.2%}",
+                f"{one.macs_per_token:,.0f}",
+                f"{one.cycles_per_token:.1f}",
+                f"{one.table_bytes / 1024:.1f}",
+                f"{one.weight_bytes / 1024:.0f}",
+                one.rule,
+            )
+        table.caption = "energy: over the multiplications of the pruned product; tables and weights: of one site"
+        console().print(table)
