@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from accel_sim.cli.capture import capture
+from accel_sim.cli.cost import cost
 from accel_sim.cli.decode import decode
 from accel_sim.cli.masks import masks
 from accel_sim.cli.pareto import pareto
@@ -25,7 +26,7 @@ from accel_sim.errors import AccelSimError
 
 def main() -> None:
     """`accel-sim COMMAND …`."""
-    app = _app(capture, trace, simulate, pareto, masks, decode, validate, schema)
+    app = _app(capture, trace, simulate, pareto, masks, decode, validate, cost, schema)
     app.callback()(_options)
     _run(app, "accel-sim")
 
