@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -20,7 +21,14 @@ from amaranth.lib import wiring
 
 from accel_sim.errors import AccelSimError
 
-_SCRIPT = ("read_rtlil design.il", "proc", "pmuxtree", "memory_collect", "opt_clean", "write_verilog -norename -noattr design.v")
+_SCRIPT = (
+    "read_rtlil design.il",
+    "proc",
+    "pmuxtree",
+    "memory_collect",
+    "opt_clean -purge",
+    "write_verilog -norename -noattr design.v",
+)
 _RUN_PYOSYS = "import sys; from pyosys import libyosys; libyosys.run_pass('script ' + sys.argv[1], libyosys.Design())"
 
 
@@ -57,4 +65,11 @@ def verilog(component: wiring.Component, name: str = "top") -> str:
         if done.returncode or not written.exists():
             reason = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
             raise AccelSimError(f"Yosys could not write Verilog of {type(component).__name__}: {reason}")
-        return written.read_text()
+        return _with_own_header(written.read_text())
+
+
+def _with_own_header(text: str) -> str:
+    """Yosys's first line names the compiler that built it, with a path; what made the text is told by two versions."""
+    header, rest = text.split("\n", 1)
+    yosys = re.search(r"Yosys \S+", header)
+    return f"// Written by accel_sim with Amaranth {version('amaranth')} and {yosys[0] if yosys else 'Yosys'}.\n{rest}"
