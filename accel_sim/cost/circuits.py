@@ -166,8 +166,8 @@ def requantiser(library: Library) -> UnitCost:
     A row of the run's own where it has one. Else a wide multiplier is the 8-bit one times the ratio of bit products,
     its delay times the ratio of log2 widths.
     """
-    if library.row("requantiser", bits=WORD_BITS):
-        return library.unit("requantiser", bits=WORD_BITS)
+    if library.has("requantiser"):
+        return library.only("requantiser")
     wide, narrow = constant("requantiser_accumulator_bits"), TABLE_BITS
     products = wide * constant("requantiser_mantissa_bits") / narrow**2
     small = library.unit("multiplier")
