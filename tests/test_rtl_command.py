@@ -101,4 +101,5 @@ def test_settings_are_read_as_their_kind():
         "processing_element", {"lanes": "8", "pattern": "4:8", "operand_mux_register": "true", "metadata": "index"}
     )
     assert (unit.lanes, str(unit.pattern), unit.operand_mux_register, unit.encoding) == (8, "4:8", True, "index")
+    assert verilog(unit, "element").count("\nmodule element(") == 1
     assert_refused(lambda: build("select_onehot", {"pattern": "9:8"}), "1 <= N <= M")
