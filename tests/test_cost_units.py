@@ -123,7 +123,7 @@ def test_clock_and_data_energy_of_a_register_are_both_a_few_femtojoules():
 
 @pytest.mark.parametrize(("lanes", "registers"), [(1, 49), (4, 97), (16, 289), (32, 545)])
 def test_registers_inside_a_dot_product_match_the_netlists(lanes, registers):
-    assert NANGATE.dot_product_flip_flops(lanes) == registers
+    assert unit("dot_product", lanes=lanes).flip_flops == registers
 
 
 def test_one_hot_with_its_decoder_beats_the_tree_even_for_one_column():

@@ -93,13 +93,19 @@ def _index_decoder(library: Library, operand_mux: str, pattern: Pattern) -> Unit
 def selector(library: Library, settings: Selector, metadata: Encoding, pattern: Pattern) -> UnitCost:
     """A complete selector: |x| (or |x|·f), top-N of M, encoder of the stored metadata, compaction of the kept values.
 
-    A row of the run's own where it synthesised this selector whole; else compaction is the one-hot select with its
-    bitmap decoder, whatever multiplexer the lanes have.
+    A row of the run's own where it synthesised this selector whole, else the sum of its parts.
     """
+    whole, bits = f"selector_{settings.kind}", score_bits(settings)
+    if metadata == "bitmap" and library.row(whole, pattern.n, pattern.m, bits=bits):
+        return library.unit(whole, pattern.n, pattern.m, bits=bits)
+    return selector_of_parts(library, settings, metadata, pattern)
+
+
+@cache
+def selector_of_parts(library: Library, settings: Selector, metadata: Encoding, pattern: Pattern) -> UnitCost:
+    """The same from its parts. Compaction is the one-hot select with its bitmap decoder, whatever multiplexer the lanes
+    have."""
     n, m = pattern.n, pattern.m
-    whole = f"selector_{settings.kind}"
-    if metadata == "bitmap" and library.row(whole, n, m, bits=score_bits(settings)):
-        return library.unit(whole, n, m, bits=score_bits(settings))
     parts = [*scores(library, settings, m), top_n(library, settings, pattern), *encoders(library, metadata, pattern)]
     parts += [library.unit("decode_bitmap_onehot", n, m), library.unit("select_onehot", n, m)]
     return total(f"selector {pattern} {settings.kind}", parts)
@@ -163,11 +169,13 @@ def encoders(library: Library, metadata: Encoding, pattern: Pattern) -> list[Uni
 def requantiser(library: Library) -> UnitCost:
     """INT32 accumulator times a Q31 mantissa (itself a product of two), rounded, shifted: one accumulator a cycle.
 
-    A row of the run's own where it has one. Else a wide multiplier is the 8-bit one times the ratio of bit products,
-    its delay times the ratio of log2 widths.
+    A row of the run's own where it has one, as deep as its register stages together. Else a wide multiplier is the 8-bit
+    one times the ratio of bit products, its delay times the ratio of log2 widths.
     """
     if library.has("requantiser"):
-        return library.only("requantiser")
+        built = library.only("requantiser")
+        stages = constant("requantiser_stages") if built.flip_flops else 1
+        return replace(built, delay_ns=stages * built.delay_ns)
     wide, narrow = constant("requantiser_accumulator_bits"), TABLE_BITS
     products = wide * constant("requantiser_mantissa_bits") / narrow**2
     small = library.unit("multiplier")

@@ -87,7 +87,8 @@ def _behind_the_array(arch: Arch) -> Iterator[Part]:
     library = library_of(arch)
     requantiser, adder = circuits.requantiser(library), library.unit("adder")
     count = arch.array.requantisers
-    held = pipeline_cycles(arch, requantiser) * constant("pipeline_bits_per_requantiser_stage")
+    own_stages = constant("requantiser_stages") if requantiser.flip_flops else 0
+    held = max(0, pipeline_cycles(arch, requantiser) - own_stages) * constant("pipeline_bits_per_requantiser_stage")
     yield Part("requantisers", requantiser, count, in_array=False)
     yield Part("requantisers", library.flip_flop, count * held, in_array=False)
     yield Part("token_scale_units", adder, count, in_array=False)

@@ -157,11 +157,9 @@ def _wire_band() -> tuple[float, float]:
 def _per_event(arch: Arch, pattern: Pattern | None) -> _PerEvent:
     library, scale = library_of(arch), Scale.of(arch.technology)
     lanes, register = arch.array.lanes, library.flip_flop
-    # The netlist's energy includes its own registers' clock, which is charged in every cycle below.
-    dot_product = (
-        library.unit("dot_product", lanes=lanes).energy_pj - library.dot_product_flip_flops(lanes) * register.energy_pj
-    )
-    requantised = circuits.requantiser(library).energy_pj + library.unit("adder").energy_pj
+    # A netlist's energy includes its own registers' clock, which is charged in every cycle below.
+    dot_product = library.without_clock(library.unit("dot_product", lanes=lanes))
+    requantised = library.without_clock(circuits.requantiser(library)) + library.unit("adder").energy_pj
     logic_leakage = scale.leakage * sum(part.leakage_nw for part in parts.parts(arch))
     row = _row_pj(arch, pattern)
     activation_registers, weight_registers = _register_loads(arch)

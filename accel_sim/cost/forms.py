@@ -75,6 +75,7 @@ FORMS: dict[str, Form] = {
     "top_n_radix": Form("8·M", lambda n, m, bits: 8 * m),
     "magnitude": Form("8·M", lambda n, m, bits: 8 * m),
     "factored_magnitude": Form("8·M", lambda n, m, bits: 8 * m),
+    "token_shift": Form("8·M", lambda n, m, bits: 8 * m),
     "dot_product_lane": Form("lanes", lambda n, m, bits: m),
     "dot_product_fixed": Form("1", lambda n, m, bits: 1),
 }

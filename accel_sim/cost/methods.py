@@ -178,10 +178,10 @@ def _magnitude(shape: _Shape) -> list[_Bill]:
 
 
 def _factored_selector(shape: _Shape) -> UnitCost:
-    """What a selector of |x|·f has more than one of |x|: multipliers and a top-N of 16-bit scores."""
+    """What a selector of |x|·f has more than one of |x|, both from their parts: multipliers, a top-N of 16-bit scores."""
     settings = shape.arch.sparsity.selector
     plain, factored = (
-        circuits.selector(
+        circuits.selector_of_parts(
             shape.library,
             settings.model_copy(update={"channel_factors": factors}),
             shape.arch.sparsity.metadata,
@@ -252,7 +252,7 @@ def _root(library: Library) -> UnitCost:
 def _subtractors(shape: _Shape) -> UnitCost:
     """η off every element, saturating: the run's own circuit, else a 9-bit adder and two 2:1 multiplexers."""
     library, m = shape.library, shape.pattern.m
-    if library.has("token_shift"):
+    if library.row("token_shift", m=m):
         return library.unit("token_shift", m=m)
     subtract = circuits.adder(library, CODE_BITS + 1, f"{m} subtractions of {CODE_BITS + 1} bits", m)
     clamp = circuits.multiplexer_2(library, 2 * CODE_BITS * m, "clamps at ±127")

@@ -10,7 +10,6 @@ from accel_sim.cost.bill import LOGIC_COMPONENTS, Part
 from accel_sim.cost.datapath import datapath
 from accel_sim.cost.gathering import gathering_parts
 from accel_sim.cost.sparse import pattern_parts, selector_parts
-from accel_sim.cost.units import library_of
 
 __all__ = ["LOGIC_COMPONENTS", "Part", "parts", "register_bits"]
 
@@ -35,7 +34,5 @@ def _largest(options: list[list[Part]]) -> list[Part]:
 
 
 def register_bits(arch: Arch) -> float:
-    """Flip-flops of one core, those inside the dot-product units included: all are clocked in every cycle."""
-    library = library_of(arch)
-    standing = sum(part.count for part in parts(arch) if part.unit is library.flip_flop)
-    return standing + arch.array.rows * arch.array.cols * library.dot_product_flip_flops(arch.array.lanes)
+    """Flip-flops of one core, those inside other circuits included: all are clocked in every cycle."""
+    return sum(part.count * part.unit.flip_flops for part in parts(arch))

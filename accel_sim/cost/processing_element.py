@@ -119,7 +119,7 @@ def _element(
 def _dense_part(library: Library, slots: int, weights: int) -> list[_Placed]:
     """What every element has: operand registers, and the table's dot product taken apart."""
     dot, multiplier = library.unit("dot_product", lanes=slots), library.unit("multiplier")
-    held = library.dot_product_flip_flops(slots)
+    held = dot.flip_flops
     registers = library.flip_flop
     tree = UnitCost(
         name=f"adder tree of {slots} lanes and accumulate",

@@ -42,6 +42,8 @@ class UnitCost:
     source: str
     nand2_um2: float
     """The library's NAND2."""
+    flip_flops: float = 0
+    """Register bits inside; their clock is part of `energy_pj`."""
     area_status: Status | None = None
     """The area's own, where it is better: a row may have an area and nothing else."""
     made_of: tuple[UnitCost, ...] = ()
@@ -65,6 +67,7 @@ class UnitCost:
             area_um2=self.area_um2 * factor,
             energy_pj=self.energy_pj * factor,
             leakage_nw=self.leakage_nw * factor,
+            flip_flops=self.flip_flops * factor,
             status=_weaker(self.status, status),
             area_status=_weaker(self.area_status or self.status, status),
             source=f"{rule} × {self.source}" if rule else self.source,
@@ -89,6 +92,7 @@ def total(name: str, parts: Iterable[UnitCost], rule: str = "sum of its parts") 
         energy_pj=sum(part.energy_pj for part in parts),
         leakage_nw=sum(part.leakage_nw for part in parts),
         nand2_um2=parts[0].nand2_um2 if parts else 1.0,  # nothing is 0 of any gate
+        flip_flops=sum(part.flip_flops for part in parts),
         status=_weaker("computed", *(part.status for part in parts)),
         area_status=_weaker("computed", *(part.area_status or part.status for part in parts)),
         source=f"{rule}: {' + '.join(part.name for part in parts)}",
@@ -169,10 +173,11 @@ class Library:
         leakage: float,
         status: Status,
         source: str,
+        flip_flops: float = 0,
         area_status: Status | None = None,
     ) -> UnitCost:
         nand2 = self.run.nand2_area_um2
-        return UnitCost(name, area, delay, energy, leakage, status, source, nand2, area_status)
+        return UnitCost(name, area, delay, energy, leakage, status, source, nand2, flip_flops, area_status)
 
     def _complete(self, row: Row) -> UnitCost:
         """A table row, with the cells it lacks filled from the nearest row of its kind."""
@@ -190,6 +195,7 @@ class Library:
             energy,
             leakage,
             status="measured" if whole else "extrapolated",
+            flip_flops=row.flip_flops,
             area_status="measured",
             source=row.source if whole else f"{row.source}; missing cells from the nearest row of its kind",
         )
@@ -257,6 +263,7 @@ class Library:
             area * leakage,
             status="computed" if lanes <= known[-1][0] else "extrapolated",
             source=f"{line}; energy by area, delay between neighbouring rows",
+            flip_flops=self._flip_flops_on_the_line(lanes),
         )
 
     @cache  # noqa: B019
@@ -330,6 +337,7 @@ class Library:
             cell.leakage_nw,
             status="published",
             source=f"{cell.cell} of {self.name}",
+            flip_flops=1,
         )
 
     @property
@@ -337,15 +345,15 @@ class Library:
         """Energy of loading one random bit into a register, without the clock."""
         return self.run.flip_flop.data_energy_pj
 
-    @cache  # noqa: B019
-    def dot_product_flip_flops(self, lanes: int) -> int:
-        """Registers inside a dot-product unit: those of its row, else on the line through the rows (a product a lane
-        and the accumulator)."""
-        if row := self.row("dot_product", lanes=lanes):
-            return row.flip_flops
+    def _flip_flops_on_the_line(self, lanes: int) -> int:
+        """Registers inside a dot product without a row: a product a lane and the accumulator."""
         rows = self.rows("dot_product")
         line = linear_regression([row.lanes for row in rows], [row.flip_flops for row in rows])
         return round(line.slope * lanes + line.intercept)
+
+    def without_clock(self, circuit: UnitCost) -> float:
+        """Energy (pJ) of one operation without the clock of the registers inside."""
+        return circuit.energy_pj - circuit.flip_flops * self.flip_flop.energy_pj
 
     @cached_property
     def anchor_factor(self) -> float:
