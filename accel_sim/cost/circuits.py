@@ -169,8 +169,8 @@ def encoders(library: Library, metadata: Encoding, pattern: Pattern) -> list[Uni
 def requantiser(library: Library) -> UnitCost:
     """INT32 accumulator times a Q31 mantissa (itself a product of two), rounded, shifted: one accumulator a cycle.
 
-    A row of the run's own where it has one, as deep as its register stages together. Else a wide multiplier is the 8-bit
-    one times the ratio of bit products, its delay times the ratio of log2 widths.
+    A row of the run's own where it has one, as deep as its register stages together. Else a wide multiplier is the
+    8-bit one times the ratio of bit products, its delay times the ratio of log2 widths.
     """
     if library.has("requantiser"):
         built = library.only("requantiser")

@@ -178,7 +178,7 @@ def _magnitude(shape: _Shape) -> list[_Bill]:
 
 
 def _factored_selector(shape: _Shape) -> UnitCost:
-    """What a selector of |x|·f has more than one of |x|, both from their parts: multipliers, a top-N of 16-bit scores."""
+    """What a selector of |x|·f has more than one of |x|, both from parts: multipliers, a top-N of 16-bit scores."""
     settings = shape.arch.sparsity.selector
     plain, factored = (
         circuits.selector_of_parts(
