@@ -17,8 +17,11 @@ from accel_sim.cli.cost import cost
 from accel_sim.cli.decode import decode
 from accel_sim.cli.masks import masks
 from accel_sim.cli.pareto import pareto
+from accel_sim.cli.prove import prove
+from accel_sim.cli.rtl import rtl
 from accel_sim.cli.schema import schema
 from accel_sim.cli.simulate import simulate
+from accel_sim.cli.synthesize import synthesize
 from accel_sim.cli.trace import trace
 from accel_sim.cli.validate import validate
 from accel_sim.errors import AccelSimError
@@ -26,7 +29,7 @@ from accel_sim.errors import AccelSimError
 
 def main() -> None:
     """`accel-sim COMMAND …`."""
-    app = _app(capture, trace, simulate, pareto, masks, decode, validate, cost, schema)
+    app = _app(capture, trace, simulate, pareto, masks, decode, validate, prove, rtl, synthesize, cost, schema)
     app.callback()(_options)
     _run(app, "accel-sim")
 

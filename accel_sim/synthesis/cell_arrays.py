@@ -207,5 +207,7 @@ def _setup(cell: Cell, collect: _Collector) -> tuple[int, int]:
     if cell.flip_flop:
         for arc in cell.pins[cell.flip_flop.next_state].timing:
             if arc.kind == "setup_rising":
-                return collect.table(arc.tables.get("rise_constraint")), collect.table(arc.tables.get("fall_constraint"))
+                return collect.table(arc.tables.get("rise_constraint")), collect.table(
+                    arc.tables.get("fall_constraint")
+                )
     return NO_TABLE, NO_TABLE

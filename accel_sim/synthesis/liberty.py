@@ -188,7 +188,11 @@ def read_liberty(path: Path) -> Library:
 
 def _library(top: Group, path: Path, sha256: str, text: str) -> Library:
     units = _Units(top)
-    templates = {group.arguments[0]: group for group in top.groups if group.kind.endswith("lut_template") or group.kind == "lu_table_template"}
+    templates = {
+        group.arguments[0]: group
+        for group in top.groups
+        if group.kind.endswith("lut_template") or group.kind == "lu_table_template"
+    }
     cells = [_cell(group, units, templates) for group in top.of_kind("cell")]
     if not cells:
         raise AccelSimError("no cells")
@@ -272,7 +276,11 @@ def _refusal(group: Group, pins: dict[str, Pin], flip_flop: FlipFlop | None) -> 
     outputs = [pin for pin in pins.values() if pin.direction == "output"]
     if group.text("dont_use") == "true":
         return "dont_use"
-    if any(group.of_kind("latch")) or any(group.of_kind("statetable")) or "clock_gating_integrated_cell" in group.attributes:
+    if (
+        any(group.of_kind("latch"))
+        or any(group.of_kind("statetable"))
+        or "clock_gating_integrated_cell" in group.attributes
+    ):
         return "a latch or a clock gate"
     if any(pin.three_state or pin.direction not in ("input", "output") for pin in pins.values()):
         return "three-state or bidirectional"
@@ -339,7 +347,9 @@ def _table(group: Group, templates: dict[str, Group], units: _Units, factor: flo
         lengths.append(len(numbers))
         order.append(axis)
     if values.size != int(np.prod(lengths)) or not values.size:
-        raise AccelSimError(f"{where}: a table of {values.size} values has axes of {' × '.join(map(str, lengths)) or 1}")
+        raise AccelSimError(
+            f"{where}: a table of {values.size} values has axes of {' × '.join(map(str, lengths)) or 1}"
+        )
     shaped = values.reshape(lengths or [1])
     if order == ["other", "transition"]:
         shaped = shaped.T

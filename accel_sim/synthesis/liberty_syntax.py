@@ -46,7 +46,12 @@ class Group:
     def numbers(self, name: str) -> list[float]:
         """All numbers of a complex attribute whose arguments are lists within strings, in their order."""
         where = f"{self.kind}: {name}"
-        return [number(part, where) for value in self.attributes.get(name, ()) for part in re.split(r"[\s,\\]+", value) if part]
+        return [
+            number(part, where)
+            for value in self.attributes.get(name, ())
+            for part in re.split(r"[\s,\\]+", value)
+            if part
+        ]
 
 
 def number(text: str, where: str) -> float:

@@ -59,7 +59,9 @@ def simulate(netlist: Netlist, stimuli: dict[str, np.ndarray], warm_up: int, tim
     cycles = len(words)
     steps = cycles - max(warm_up, 1)
     if steps < 1:
-        raise AccelSimError(f"operand streams of {cycles} cycles: expected more than the {warm_up} that fill the pipeline")
+        raise AccelSimError(
+            f"operand streams of {cycles} cycles: expected more than the {warm_up} that fill the pipeline"
+        )
     event_first = _offsets(np.diff(arrays.event_of)[netlist.kind]) if len(netlist.kind) else np.zeros(1, np.int64)
     outputs, toggles, seen = kernels.simulate(
         words, warm_up, netlist.kind, netlist.first_pin, netlist.nets, netlist.net_count, netlist.combinational,

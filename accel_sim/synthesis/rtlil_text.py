@@ -28,7 +28,9 @@ def merge_equal_modules(text: str) -> str:
     def changed(found: re.Match[str]) -> str:
         if new_name.get(found[1], found[1]) != found[1]:
             return ""
-        whole = re.sub(r"^(  cell )(\S+)", lambda cell: cell[1] + new_name.get(cell[2], cell[2]), found[0], flags=re.MULTILINE)
+        whole = re.sub(
+            r"^(  cell )(\S+)", lambda cell: cell[1] + new_name.get(cell[2], cell[2]), found[0], flags=re.MULTILINE
+        )
         return f"attribute \\keep_hierarchy 1\n{whole}" if found[1] in new_name else whole
 
     return _MODULE.sub(changed, text)

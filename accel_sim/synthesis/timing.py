@@ -61,7 +61,12 @@ def loads(netlist: Netlist, arrays: CellArrays) -> tuple[np.ndarray, np.ndarray]
     wire = wire_pf(netlist.library)
     own = np.zeros(netlist.net_count)
     capacitances = [
-        np.array([cell.pins[pin].capacitance_pf + wire if pin in cell.inputs else 0.0 for pin in (*cell.inputs, *cell.outputs)])
+        np.array(
+            [
+                cell.pins[pin].capacitance_pf + wire if pin in cell.inputs else 0.0
+                for pin in (*cell.inputs, *cell.outputs)
+            ]
+        )
         for cell in netlist.cells
     ]
     if len(netlist.kind):

@@ -61,7 +61,7 @@ class Mapped:
 
     netlist: Netlist
     mapper_delay_ns: float | None
-    """The longest path as abc's own timing has it (no wires), of the largest module; None where it names none."""
+    """The longest path as abc's own timing has it (no wires, no clock to Q, no set-up); None where it names none."""
 
 
 @cache
@@ -102,7 +102,9 @@ def synthesise(component: wiring.Component, library: Library, flow: Flow = Flow(
     with tempfile.TemporaryDirectory(prefix="accel_sim_synthesis_") as name:
         folder = Path(name)
         cells = Path(_scratch(library).name) / "library.lib"
-        (folder / "unit.il").write_text(merge_equal_modules(rtlil.convert(_WithoutReset(component), name="top", emit_src=False)))
+        (folder / "unit.il").write_text(
+            merge_equal_modules(rtlil.convert(_WithoutReset(component), name="top", emit_src=False))
+        )
         if seed is not None:
             _run(_generic(flow, "unit.il", "generic.il"), folder, flow.time_limit_s, what, cells.parent)
             (folder / "shuffled.il").write_text(shuffled((folder / "generic.il").read_text(), seed))
@@ -110,7 +112,8 @@ def synthesise(component: wiring.Component, library: Library, flow: Flow = Flow(
         else:
             log = _run([*_generic(flow, "unit.il"), *_mapping(cells)], folder, flow.time_limit_s, what, cells.parent)
         delays = [float(found) for found in _MAPPER_DELAY.findall(log)]
-        return Mapped(read_netlist(folder / "netlist.json", library), max(delays) / 1e3 if delays else None)
+        # Where modules were mapped by themselves, no one of abc's figures is a path through the whole unit.
+        return Mapped(read_netlist(folder / "netlist.json", library), delays[0] / 1e3 if len(delays) == 1 else None)
 
 
 class _WithoutReset(Elaboratable):

@@ -1,0 +1,117 @@
+"""The page that a run ends with: what sparsity costs a processing element, and the closed forms."""
+
+from __future__ import annotations
+
+from accel_sim.pattern import Pattern
+
+Row = dict[str, object]
+
+
+def report(record: dict, elements: list[Row], forms: list[Row]) -> str:
+    """Markdown of a run: record as in run.json, rows as in processing_elements.csv and closed_forms.csv."""
+    head = [
+        f"# Synthesis with {record['library']}",
+        "",
+        f"{record['liberty_file']}, {record['supply_v']} V, {record['temperature_c']} °C; {record['tools']['yosys']}; "
+        f"{record['date']}. Before layout: no wires but {1e3 * record['flow']['wire_pf_a_sink']:.2g} fF a sink, no clock "
+        f"tree. NAND2 = {record['nand2_area_um2']} µm² ({record['nand2_cell']}). Energies on operands of "
+        f"{record['operands']['trace']}, zero-delay, leakage left out.",
+        "",
+    ]
+    return "\n".join([*head, *_elements(elements), *_forms(forms)]) + "\n"
+
+
+def taxes(elements: list[Row]) -> list[Row]:
+    """For each sparse processing element what it adds to the dense one of as many lanes, as fractions."""
+    dense = {row["lanes"]: row for row in elements if not row["n"] and row["area_um2"]}
+    rows = []
+    for row in elements:
+        base = dense.get(row["lanes"])
+        if not row["n"] or not row["area_um2"] or base is None:
+            continue
+        pattern = Pattern(f"{row['n']}:{row['m']}")
+        tax = row["area_um2"] / base["area_um2"] - 1
+        rows.append(
+            {
+                **{
+                    name: row[name] for name in ("lanes", "operand_mux", "metadata", "operand_mux_register", "delay_ns")
+                },
+                "pattern": pattern.text,
+                "area_tax": tax,
+                "area_tax_low": row["noise_low_um2"] / base["noise_high_um2"] - 1,
+                "area_tax_high": row["noise_high_um2"] / base["noise_low_um2"] - 1,
+                "energy_tax": row["energy_pj"] / base["energy_pj"] - 1,
+                "dense_delay_ns": base["delay_ns"],
+                "area_gain": row["m"] / row["n"] / (1 + tax) * _use_of_lanes(row),
+                "metadata_bits": pattern.metadata_bits_per_element(row["metadata"]),
+            }
+        )
+    return rows
+
+
+def _use_of_lanes(row: Row) -> float:
+    """Share of the lanes that the pattern's slots fill: 15 of 16 for 3:4."""
+    return row["lanes"] // row["n"] * row["n"] / row["lanes"]
+
+
+def _elements(elements: list[Row]) -> list[str]:
+    found = taxes(elements)
+    if not found:
+        return ["No sparse processing element beside a dense one was measured.", ""]
+    lines = [
+        "## Whole processing elements against the dense one of as many lanes",
+        "",
+        "Registers for activations, metadata and weights, decoder, operand multiplexers, multipliers, adder tree, INT32",
+        "accumulator. Area tax and energy tax: what they have more; the range is what mapping the same netlists in other",
+        "orders does. Area gain at equal throughput: (M/N) / (1 + area tax), times the share of lanes in use.",
+        "",
+        "| lanes | pattern | multiplexer | metadata | register | area tax | range | energy tax | delay ns (dense) | area "
+        "gain | metadata bits an element |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found:
+        lines.append(
+            f"| {row['lanes']} | {row['pattern']} | {row['operand_mux']} | {row['metadata']} "
+            f"| {'yes' if row['operand_mux_register'] == 'true' else 'no'} | {row['area_tax']:.1%} "
+            f"| {row['area_tax_low']:.1%} … {row['area_tax_high']:.1%} | {row['energy_tax']:.1%} "
+            f"| {row['delay_ns']:.2f} ({row['dense_delay_ns']:.2f}) | {row['area_gain']:.2f}× | {row['metadata_bits']:.4g} |"
+        )
+    return [*lines, "", *_sentence(found), ""]
+
+
+def _sentence(found: list[Row]) -> list[str]:
+    """What the table says of 8:16 beside 2:4, both as they are usually built."""
+    usual = {
+        row["pattern"]: row
+        for row in found
+        if (row["lanes"], row["operand_mux"], row["metadata"], row["operand_mux_register"])
+        == (16, "onehot", "bitmap", "false")
+    }
+    if not {"2:4", "8:16"} <= set(usual):
+        return []
+    small, large = usual["2:4"], usual["8:16"]
+    return [
+        f"With 16 lanes, one-hot multiplexers and bitmaps, 8:16 adds {large['area_tax']:.1%} of area and "
+        f"{large['energy_tax']:.1%} of energy to the dense element, 2:4 {small['area_tax']:.1%} and "
+        f"{small['energy_tax']:.1%}; at equal throughput 8:16 needs {1 / large['area_gain']:.1%} of the dense area, 2:4 "
+        f"{1 / small['area_gain']:.1%}. The selector in front of the array, memories and wires are not in these figures."
+    ]
+
+
+def _forms(forms: list[Row]) -> list[str]:
+    if not forms:
+        return []
+    lines = [
+        "## Closed forms",
+        "",
+        "NAND2-equivalents, relative least squares over the rows of units.csv.",
+        "",
+        "| kind | coefficient | form | rms % | worst % | rows |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['kind']} | {row['coefficient']} | {row['form']} | {row['rms_percent']} | {row['worst_percent']} "
+        f"| {row['rows']} |"
+        for row in forms
+    ]
+    return [*lines, ""]

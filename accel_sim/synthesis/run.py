@@ -1,0 +1,169 @@
+"""All units of a library, on several processes, in a folder that a stopped run leaves to be resumed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from accel_sim.errors import AccelSimError
+from accel_sim.pattern import Pattern
+from accel_sim.synthesis.catalogue import PATTERNS, Unit, catalogue, chosen
+from accel_sim.synthesis.flip_flop import measure_flip_flop
+from accel_sim.synthesis.liberty import Library, read_liberty
+from accel_sim.synthesis.measure import MEASURED_CYCLES, Measurement, measure
+from accel_sim.synthesis.operands import Operands
+from accel_sim.synthesis.yosys import Flow, yosys_version
+
+JOURNAL = "measurements.jsonl"
+"""In a run's folder: what it is of in the first line, then a line a unit, as it was finished."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked for."""
+
+    liberty: Path
+    name: str
+    out: Path
+    trace: Path
+    units: tuple[str, ...] = ()
+    """Names of units; all where there are none."""
+    patterns: tuple[Pattern, ...] = PATTERNS
+    jobs: int = 2
+    flow: Flow = Flow()
+    remappings: int = 4
+    """How often each processing element is mapped again in another order."""
+    node_nm: float | None = None
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run found."""
+
+    request: Request
+    library: Library
+    units: list[Unit]
+    measurements: dict[str, Measurement]
+    """By the key of a unit."""
+    flip_flop: dict[str, str | float]
+    operands: dict[str, str | int]
+    yosys: str
+    wall_s: float
+    """Of this run, without what it took over from a stopped one."""
+
+
+def synthesise_library(request: Request, on_done: Callable[[str], None] | None = None) -> Run:
+    """Measure the units of a request, in processes of their own.
+
+    `on_done` is called with the key of each unit that was measured. Raises AccelSimError for anything about the request
+    that cannot be, before any unit is mapped, and for a netlist that returns wrong bits.
+    """
+    started = time.monotonic()
+    units = planned(request)
+    library = read_liberty(request.liberty)
+    real, uniform = Operands.from_trace(request.trace), Operands.uniform()
+    operands = {
+        "trace": request.trace.resolve().name,
+        "sites": real.description,
+        "random": uniform.description,
+        "seed": real.seed,
+        "streams": 64,
+        "cycles": MEASURED_CYCLES,
+    }
+    version = yosys_version()
+    flip_flop = measure_flip_flop(library, request.flow)
+    header = {
+        "liberty_sha256": library.sha256,
+        "flow": asdict(request.flow),
+        "options": request.flow.options,
+        "yosys": version,
+        "remappings": request.remappings,
+        "operands": operands,
+    }
+    measured = _journal(request, header)
+    wanted = {unit.key for unit in units}
+    measured = {key: each for key, each in measured.items() if key in wanted}
+    with (request.out / JOURNAL).open("a", encoding="utf-8") as journal:
+        for done in _measure_all(request, [unit.key for unit in units if unit.key not in measured]):
+            journal.write(json.dumps(asdict(done)) + "\n")
+            journal.flush()
+            measured[done.key] = done
+            if on_done:
+                on_done(done.key)
+    return Run(request, library, units, measured, flip_flop, operands, version, time.monotonic() - started)
+
+
+def planned(request: Request) -> list[Unit]:
+    """The units of a request. Raises AccelSimError for an unknown unit, and when none has these patterns."""
+    units = chosen(catalogue(request.patterns), request.units)
+    if not units:
+        raise AccelSimError("nothing to synthesise: no unit has these patterns")
+    return units
+
+
+def remaining(request: Request) -> int:
+    """How many units a run still has to measure, as far as its journal says."""
+    path = request.out / JOURNAL
+    there = set()
+    if request.resume and path.exists():
+        there = {json.loads(line).get("key") for line in path.read_text(encoding="utf-8").splitlines()}
+    return sum(unit.key not in there for unit in planned(request))
+
+
+def _journal(request: Request, header: dict) -> dict[str, Measurement]:
+    """What a stopped run left, or nothing and a new journal."""
+    request.out.mkdir(parents=True, exist_ok=True)
+    path = request.out / JOURNAL
+    if not (request.resume and path.exists()):
+        path.write_text(json.dumps(header) + "\n", encoding="utf-8")
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        first, *rest = [json.loads(line) for line in lines]
+        left = {each["key"]: Measurement(**each) for each in rest}
+    except (ValueError, TypeError, KeyError):
+        raise AccelSimError(f"{path}: is no journal of a run; run without --resume to start anew") from None
+    if first != header:
+        changed = [name for name in header if first.get(name) != header[name]]
+        raise AccelSimError(f"{path}: was made with another {', '.join(changed)}; run without --resume to start anew")
+    return left
+
+
+_worker: dict[str, object] = {}
+"""What a process needs for every unit, set when it starts."""
+
+
+def _start_worker(request: Request) -> None:
+    _worker["request"] = request
+    _worker["library"] = read_liberty(request.liberty)
+    _worker["operands"] = Operands.from_trace(request.trace), Operands.uniform()
+    _worker["units"] = {unit.key: unit for unit in catalogue(request.patterns)}
+
+
+def _measure_key(key: str) -> Measurement:
+    request, (real, uniform) = _worker["request"], _worker["operands"]
+    unit = _worker["units"][key]
+    remappings = request.remappings if unit.processing_element else 0
+    return measure(unit, _worker["library"], real, uniform, request.flow, remappings)
+
+
+def _measure_all(request: Request, keys: list[str]) -> Iterator[Measurement]:
+    """Measurements as they are finished."""
+    if not keys:
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(request.jobs, len(keys)), context, _start_worker, (request,))
+    try:
+        waiting: set[Future[Measurement]] = {pool.submit(_measure_key, key) for key in keys}
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for each in done:
+                yield each.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
