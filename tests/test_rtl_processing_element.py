@@ -222,29 +222,41 @@ def test_fewer_lanes_than_slots_take_several_cycles(pattern, lanes, mux, metadat
     np.testing.assert_array_equal(sums_of(unit, stream, steps, (2, 2), "amaranth"), sparse_matmul(x, w, pattern))
 
 
-def test_the_emitted_verilog_computes_captured_rows_to_int8():
-    """Accumulators of the PE's Verilog through the requantiser's Verilog, with the captured scales."""
-    simulator = require_simulator("icarus")
-    x, w = real_operands(6, 200, 10)
-    pattern = Pattern("8:16")
-    stream, steps = sparse_stream(x, w, pattern, 16, "bitmap")
-    acc = sums_of(ProcessingElement(16, pattern), stream, steps, (6, 10), simulator).astype(np.int32)
-    np.testing.assert_array_equal(acc, sparse_matmul(x, w, pattern))
-    scale_x = shipped_trace().scales(SHIPPED_SITE)[:6]
-    scale_w = shipped_trace().weight(SHIPPED_PROJECTION).scales[:10]
-    scale_y = 0.02
-    c = multipliers(scale_x, scale_w, scale_y)
+@pytest.mark.parametrize(
+    ("pattern", "simulator"), [*((pattern, "amaranth") for pattern in (None, *PATTERNS)), ("8:16", "icarus")]
+)
+def test_captured_rows_become_int8_codes(pattern, simulator):
+    """Accumulators of the PE through the requantiser, with the captured scales: every code of the public functions."""
+    require_simulator(simulator)
+    tokens, outputs = 4, 6
+    x, w = real_operands(tokens, 200, outputs)
+    chosen = pattern and Pattern(pattern)
+    stream, steps = sparse_stream(x, w, chosen, 16, "bitmap") if chosen else dense_stream(x, w, 16)
+    acc = sums_of(ProcessingElement(16, chosen), stream, steps, (tokens, outputs), simulator)
+    scale_x = shipped_trace().scales(SHIPPED_SITE)[:tokens]
+    scale_w = shipped_trace().weight(SHIPPED_PROJECTION).scales[:outputs]
+    c = multipliers(scale_x, scale_w, scale_y=0.01)
     inputs = {
         "accumulator": acc.reshape(-1),
-        "token_mantissa": np.repeat(c.token_mantissa, 10),
-        "token_exponent": np.repeat(c.token_exponent, 10),
-        "output_mantissa": np.tile(c.output_mantissa, 6),
-        "output_exponent": np.tile(c.output_exponent, 6),
+        "token_mantissa": np.repeat(c.token_mantissa, outputs),
+        "token_exponent": np.repeat(c.token_exponent, outputs),
+        "output_mantissa": np.tile(c.output_mantissa, tokens),
+        "output_exponent": np.tile(c.output_exponent, tokens),
     }
-    codes = run(Requantiser(), inputs, simulator)["code"]
-    wanted = requantize(acc, scale_x, scale_w, scale_y)
-    assert len(np.unique(wanted)) > 5
-    np.testing.assert_array_equal(codes.reshape(6, 10), wanted)
+    codes = run(Requantiser(), inputs, simulator)["code"].reshape(tokens, outputs)
+    wanted = requantize(sparse_matmul(x, w, pattern or "1:1"), scale_x, scale_w, 0.01)
+    assert len(np.unique(wanted)) > 8
+    np.testing.assert_array_equal(codes, wanted)
+
+
+@pytest.mark.parametrize("simulator", ["icarus", pytest.param("verilator", marks=pytest.mark.slow)])
+def test_the_emitted_verilog_of_fewer_lanes_than_slots(simulator):
+    require_simulator(simulator)
+    x, w = real_operands(2, 72, 2)
+    pattern = Pattern("8:16")
+    stream, steps = shifting_stream(x, w, pattern, 3, "bitmap")
+    sums = sums_of(ShiftingProcessingElement(3, pattern), stream, steps, (2, 2), simulator)
+    np.testing.assert_array_equal(sums, sparse_matmul(x, w, pattern))
 
 
 @pytest.mark.parametrize("pattern", [None, "1:4", "2:4", "3:4", "4:8"])
@@ -275,6 +287,20 @@ def test_a_hundred_thousand_captured_sums_at_8_16_on_verilator():
     x, w = o_proj_operands(576)
     assert len(x) * w.shape[1] == 110_592
     assert_equals_the_reference(ProcessingElement(16, Pattern("8:16")), x, w, "verilator")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", [None, "2:4", "8:16", "16:32"])
+@pytest.mark.parametrize("projection", ["self_attn.q_proj", "mlp.up_proj", "mlp.down_proj"])
+def test_the_other_captured_projections_on_verilator(projection, pattern):
+    require_simulator("verilator")
+    trace = shipped_trace()
+    (site,) = (
+        site for site in trace.sites_of_layers("15") for each in site.projections if each.name.endswith(projection)
+    )
+    w = trace.weight(f"model.layers.15.{projection}").codes[:, :48]
+    unit = ProcessingElement(16, pattern and Pattern(pattern))
+    assert_equals_the_reference(unit, trace.codes(site.name)[:32], w, "verilator")
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def test_every_port_arrives_and_leaves_as_it_is_meant(simulator):
     assert seen["earlier"].tolist() == earlier
 
 
-@EVERY_SIMULATOR
+@pytest.mark.parametrize("simulator", ["amaranth", "icarus", pytest.param("verilator", marks=pytest.mark.slow)])
 def test_a_unit_without_a_clock_runs(simulator):
     require_simulator(simulator)
     assert run(Complement(), {"word": np.arange(16)}, simulator)["complement"].tolist() == [*range(15, -1, -1)]
