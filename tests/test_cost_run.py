@@ -92,6 +92,27 @@ def test_raw_energies_of_a_node_without_polynomials_are_refused(folder):
     assert Scale.of(arch.technology.model_copy(update={"energy_scale": "anchored"})).energy > 0
 
 
+def test_raw_energies_of_a_run_that_does_not_name_its_node_are_refused(folder):
+    change(folder, node_nm=None)
+    arch = machine("8:16", technology={"library": str(folder), "energy_scale": "raw"})
+    with pytest.raises(AccelSimError, match="does not name the node"):
+        Scale.of(arch.technology)
+
+
+def test_a_unit_that_could_not_be_mapped_is_absent_and_one_of_wires_is_free(folder):
+    text = (folder / "units.csv").read_text(encoding="utf-8")
+    header = text.splitlines()[0].split(",")
+    wires = {"unit": "decode_bitmap_onehot", "n": "1", "m": "8", "bits": "8", "area_um2": "0", "flip_flops": "0"}
+    wires |= {"delay_ns": "0", "energy_pj": "0", "leakage_nw": "0", "source": "wires"}
+    failed = {"unit": "select_full", "n": "2", "m": "16", "bits": "8", "source": "took too long"}
+    rows = [",".join(cells.get(name, "") for name in header) for cells in (wires, failed)]
+    (folder / "units.csv").write_text("\n".join([text.rstrip("\n"), *rows, ""]), encoding="utf-8")
+    library = load_library(str(folder))
+    assert library.unit("decode_bitmap_onehot", 1, 8).area_um2 == 0
+    assert library.row("select_full", 2, 16) is None
+    assert library.unit("select_full", 2, 16).area_um2 > 0
+
+
 def test_smaller_nodes_scale_another_library_as_they_do_the_first(folder):
     scales = [
         Scale.of(machine(technology={"library": library, "node_nm": 16}).technology)
@@ -156,7 +177,7 @@ def test_a_library_of_no_name_is_refused_where_it_is_written():
         ("run.json", "{", "[", "not JSON"),
         ("units.csv", "area_um2,", "area,", "units.csv line 2: no column 'area_um2'"),
         ("units.csv", "magnitude,,4,", "magnitude,,8,", "line 3: a second row of magnitude"),
-        ("units.csv", ",8,756.54", ",8,-1", "line 2: area_um2 -1; expected above 0"),
+        ("units.csv", ",8,756.54", ",8,-1", "line 2: area_um2 -1; expected 0 or more"),
         ("closed_forms.csv", "select_full", "select_some", "closed form 'select_some' is not one of"),
         ("closed_forms.csv", "N·(M-1)·W", "N·M·W", "select_full was fitted to N·M·W, not"),
         ("closed_forms.csv", "2.36", "much", "line 2: could not convert"),

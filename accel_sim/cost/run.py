@@ -32,6 +32,7 @@ class Row:
     lanes: int | None
     bits: int
     area_um2: float
+    """0 for a circuit that is all wires."""
     flip_flops: int
     delay_ns: float | None
     """Static timing: from clock or input to setup or output."""
@@ -104,7 +105,8 @@ class SynthesisRun:
 
     library: str
     folder: Path
-    node_nm: float
+    node_nm: float | None
+    """None where whoever ran it did not say."""
     supply_v: float
     nand2_cell: str
     nand2_area_um2: float
@@ -159,7 +161,7 @@ def synthesis_run(library: str) -> SynthesisRun:
         return SynthesisRun(
             library=facts["library"],
             folder=folder,
-            node_nm=float(facts["node_nm"]),
+            node_nm=None if facts["node_nm"] is None else float(facts["node_nm"]),
             supply_v=float(facts["supply_v"]),
             nand2_cell=facts["nand2_cell"],
             nand2_area_um2=float(facts["nand2_area_um2"]),
@@ -199,9 +201,11 @@ def _whole(text: str) -> int | None:
 def _unit_rows(path: Path) -> tuple[Row, ...]:
     rows: dict[tuple[Any, ...], Row] = {}
     for where, cells in _table(path):
+        if cells.get("area_um2") == "":
+            continue  # could not be mapped
         row = _read(where, cells, _unit_row)
-        if row.area_um2 <= 0:
-            raise AccelSimError(f"{where}: area_um2 {row.area_um2:g}; expected above 0")
+        if row.area_um2 < 0:
+            raise AccelSimError(f"{where}: area_um2 {row.area_um2:g}; expected 0 or more")
         if (row.unit, *row.shape) in rows:
             raise AccelSimError(f"{where}: a second row of {row.unit} with n, m, lanes, bits = {row.shape}")
         rows[row.unit, *row.shape] = row
@@ -266,7 +270,9 @@ def _element_rows(path: Path) -> tuple[ElementRow, ...]:
             noise_high_um2=number(cells["noise_high_um2"]),
         )
 
-    return tuple(_read(where, cells, element) for where, cells in _table(path)) if path.is_file() else ()
+    if not path.is_file():
+        return ()
+    return tuple(_read(where, cells, element) for where, cells in _table(path) if cells.get("area_um2") != "")
 
 
 def _read(where: str, cells: dict[str, str], build: Any) -> Any:

@@ -135,10 +135,14 @@ def _scale(technology: Technology) -> Scale:
 
 
 def _raw_energy(library: Library, node_nm: int, supply_v: float) -> float:
+    anchored = "technology.energy_scale: anchored takes any library"
+    if library.run.node_nm is None:
+        raise AccelSimError(
+            f"raw energies of {library.name} cannot be scaled: its run does not name the node; {anchored}"
+        )
     try:
         return energy_ratio(library.run.node_nm, library.run.supply_v, node_nm, supply_v)
     except AccelSimError as unknown:
-        anchored = "technology.energy_scale: anchored takes any library"
         raise AccelSimError(f"raw energies of {library.name} cannot be scaled: {unknown}; {anchored}") from None
 
 
@@ -153,9 +157,10 @@ def library_rule(technology: Technology) -> str:
     library = load_library(technology.library)
     if library is load_library(BASE):
         return ""
+    node_text = "" if library.run.node_nm is None else f"{library.run.node_nm:g} nm, "
     energy = "own anchor" if technology.energy_scale == "anchored" else "node polynomials"
     return (
-        f"measured at {library.run.node_nm:g} nm, {library.run.supply_v:g} V and brought to {BASE_NM} nm:"
+        f"measured at {node_text}{library.run.supply_v:g} V and brought to {BASE_NM} nm:"
         f" area by NAND2-equivalents, energy by {energy}, delay and leakage by the multiplier's"
     )
 

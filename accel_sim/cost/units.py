@@ -236,7 +236,7 @@ class Library:
     def _decoder_over_encoder(self) -> float:
         """Median area of an enumerative decoder over its encoder, for groups of 8 and more."""
         encoders = {row.shape: row.area_um2 for row in self.rows("encode_enumerative")}
-        pairs = [row for row in self.rows("decode_enumerative") if row.m and row.m >= 8 and row.shape in encoders]
+        pairs = [row for row in self.rows("decode_enumerative") if row.m and row.m >= 8 and encoders.get(row.shape)]
         if not pairs:
             raise AccelSimError(f"library {self.name}: no enumerative decoder of 8 or more was synthesised")
         return median(row.area_um2 / encoders[row.shape] for row in pairs)
@@ -277,7 +277,8 @@ class Library:
 
     def _densities(self, kind: str, n: int | None, m: int | None, lanes: int | None) -> tuple[float, float]:
         """Energy (pJ) and leakage (nW) per µm² of the nearest row that has both."""
-        measured = [row for row in self.rows(kind) if row.energy_pj is not None and row.leakage_nw is not None]
+        rows = (row for row in self.rows(kind) if row.area_um2)
+        measured = [row for row in rows if row.energy_pj is not None and row.leakage_nw is not None]
         if not measured:
             raise AccelSimError(f"library {self.name}: no {kind} row has energy_pj and leakage_nw")
         row = _nearest(measured, n, m, lanes)
@@ -321,7 +322,7 @@ class Library:
         figures = [
             (wide.area_um2 / narrow.area_um2, *(getattr(wide, name) / getattr(narrow, name) for name in _MEASURED))
             for wide, narrow in pairs
-            if narrow and all(getattr(row, name) for row in (wide, narrow) for name in _MEASURED)
+            if narrow and narrow.area_um2 and all(getattr(row, name) for row in (wide, narrow) for name in _MEASURED)
         ]
         return tuple(median(column) for column in zip(*figures, strict=True)) if figures else None  # type: ignore[return-value]
 
