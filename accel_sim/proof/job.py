@@ -1,8 +1,9 @@
-"""One matrix product as a job of the unit: its commands, the beats that it loads, and what the timing model predicts."""
+"""One matrix product as a job of the unit: its commands, the beats that it loads, its tiling from the timing model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import lcm
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from accel_sim import functional
 from accel_sim.arch import Arch
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
-from accel_sim.rtl.shape import SCALE_BYTES, UnitShape
+from accel_sim.rtl.shape import UnitShape
 from accel_sim.timing import compiled
 from accel_sim.timing.layer import Plan, candidates, plan
 from accel_sim.timing.pipeline import LOAD, Schedule
@@ -43,6 +44,8 @@ class Job:
     """A product cut for one unit by the timing model's own tiling."""
 
     shape: UnitShape
+    mode: int
+    """Which of the unit's patterns runs."""
     operands: Operands
     plan: Plan
 
@@ -116,10 +119,28 @@ class Job:
         """What holds still during the job."""
         features = self.operands.activations.shape[1]
         chunks = -(-features // self.shape.chunk)
-        return {"chunks": chunks, "last_features": features - (chunks - 1) * self.shape.chunk}
+        return {"mode": self.mode, "chunks": chunks, "last_features": features - (chunks - 1) * self.shape.chunk}
 
-    def schedule(self) -> Schedule:
-        return compiled.run(self.plan.pipeline)
+    def schedule(self, stalls: NDArray[np.int64]) -> Schedule:
+        """The timing model's, where the load stream brings nothing in the cycles that are marked in `stalls`.
+
+        A load takes until as many cycles as it has beats brought something; cycles beyond the end of `stalls` all do.
+        """
+        coming = np.concatenate(
+            [np.cumsum(1 - stalls), len(stalls) - stalls.sum() + np.arange(1, 1 + self.beats_total)]
+        )
+        pipeline = self.plan.pipeline
+        durations = pipeline.durations.copy()
+        for item in np.flatnonzero(durations[0, :, LOAD]):  # a start depends on what was before, never on what follows
+            start = compiled.run(replace(pipeline, durations=durations)).start[0, item, LOAD]
+            wanted = durations[0, item, LOAD] + (coming[start - 1] if start else 0)
+            durations[0, item, LOAD] = np.searchsorted(coming, wanted) + 1 - start
+        return compiled.run(replace(pipeline, durations=durations))
+
+    @property
+    def beats_total(self) -> int:
+        """Beats of all loads."""
+        return int(self.plan.pipeline.durations[..., LOAD].sum())
 
     def outputs(self, beats: NDArray[np.int64]) -> NDArray[np.int8]:
         """Output codes [tokens, outputs] of the beats [beats, bus_bytes] that left the unit.
@@ -147,39 +168,45 @@ def _cut(text: bytes, size: int) -> list[bytes]:
     return [text[i : i + size].ljust(size, b"\0") for i in range(0, len(text), size)]
 
 
-def job(shape: UnitShape, operands: Operands, latencies: Latencies, held: str, duty: float = 1.0) -> Job:
-    """Cut a product for a unit whose load stream is valid in a share `duty` of the cycles.
+def job(shape: UnitShape, operands: Operands, latencies: Latencies, held: str, mode: int = 0) -> Job:
+    """Cut a product for a unit.
 
-    Raises AccelSimError where the timing model would cut it in a way that the unit has no commands for.
+    Raises AccelSimError where the timing model would cut it in a way that the unit has no commands for, and for sizes
+    whose tiles do not fill whole beats, which the unit pads and the timing model does not.
     """
     tokens, features = operands.activations.shape
-    machine = arch(shape, features, held)
+    together = lcm(shape.units_per_beat, shape.requantisers)
+    for what, size, step in (
+        ("tokens", tokens, lcm(together, shape.bank_rows) if tokens % shape.rows > shape.bank_rows else together),
+        ("outputs", operands.weights.shape[1], shape.units_per_beat),
+        ("features", features, min(shape.bus_bytes, shape.chunk)),
+    ):
+        if size % step:
+            raise AccelSimError(f"job of {size} {what}: expected multiples of {step}")
+    pattern, machine = shape.modes[mode], arch(shape, features, held, mode)
     product = Product.of(Gemm("job", "matmul", tokens, features, operands.weights.shape[1]))
-    tilings = [tried.tiling for tried in candidates(product, machine, shape.pattern, latencies)]
+    tilings = [tried.tiling for tried in candidates(product, machine, pattern, latencies)]
     known = [tiling for tiling in tilings if tiling.chunks == 1 and tiling.replacement != "double"]
     if not known:
         raise AccelSimError(f"job {tokens}×{features}: the unit has no commands for {tilings[0]}")
-    chosen = plan(product, machine, shape.pattern, known[0], latencies)
-    loads = chosen.pipeline.durations[..., LOAD]
-    loads[:] = np.diff(np.ceil(loads.cumsum(axis=1) / duty), axis=1, prepend=0)  # its stalls are spread evenly
-    return Job(shape, operands, chosen)
+    return Job(shape, mode, operands, plan(product, machine, pattern, known[0], latencies))
 
 
-def arch(shape: UnitShape, features: int, held: str) -> Arch:
-    """The unit's description for the timing model."""
-    s = shape
-    dense = s.pattern is None
-    row = features if dense else s.pattern.groups(features) * s.pattern.n + -(-s.chunks * s.metadata_bits // 8)
+def arch(shape: UnitShape, features: int, held: str, mode: int = 0) -> Arch:
+    """The unit's description for the timing model, with the pattern that runs."""
+    s, pattern = shape, shape.modes[mode]
+    dense = pattern is None
+    row = features if dense else pattern.groups(features) * pattern.n + -(-s.chunks * s.metadata_bits // 8)
     whole = {"activations": s.activation_panels * s.rows * row, "weights": s.weight_panels * s.cols * features}
     sparsity = (
         {}
         if dense
         else {
-            "patterns": [str(s.pattern)],
+            "patterns": [str(pattern)],
             "operand_mux": s.operand_mux,
             "operand_mux_register": s.operand_mux_register,
             "metadata": s.metadata,
-            "selector": {"kind": s.selector, "units": s.bank_rows * s.groups},
+            "selector": {"kind": s.selector, "units": s.bank_rows * (s.lanes // pattern.n)},
         }
     )
     return Arch.model_validate(
@@ -192,7 +219,7 @@ def arch(shape: UnitShape, features: int, held: str) -> Arch:
                 "weight_bytes": whole["weights"],
                 "output_bytes": 2 * s.rows * s.cols,
             },
-            "dram": {"bytes_per_cycle": s.bus_bytes, "latency_cycles": 0, "burst_bytes": 1},
+            "dram": {"bytes_per_cycle": s.bus_bytes, "latency_cycles": 0, "burst_bytes": s.bus_bytes},
             "mapping": {"held": held, "block_panels": 1},
         }
     )

@@ -24,6 +24,7 @@ class Player(wiring.Component):
             {
                 "stall": In(1),
                 "hold": In(1),
+                "mode": In(unit.mode.shape()),
                 "chunks": In(unit.chunks.shape()),
                 "last_features": In(unit.last_features.shape()),
                 "stored": Out(1),
@@ -40,6 +41,7 @@ class Player(wiring.Component):
         self._offer(m, "commands", unit.commands, words, 0)
         self._offer(m, "beats", unit.load, self.beats, self.stall)
         m.d.comb += [
+            unit.mode.eq(self.mode),
             unit.chunks.eq(self.chunks),
             unit.last_features.eq(self.last_features),
             unit.store.ready.eq(~self.hold),

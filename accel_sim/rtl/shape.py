@@ -23,6 +23,8 @@ class UnitShape:
     """Longest reduction dimension that the buffers hold."""
     pattern: Pattern | None = None
     """None: a dense unit, without selectors and multiplexers."""
+    also: tuple[Pattern, ...] = ()
+    """Smaller patterns of the same density that the unit serves as well, switched by its `mode`."""
     bus_bytes: int = 16
     """Bytes of a beat of the load and of the store stream."""
     requantisers: int = 1
@@ -40,24 +42,38 @@ class UnitShape:
     """Panels of `cols` outputs that the weight buffer holds."""
 
     def __post_init__(self) -> None:
+        self._demand(
+            "all sizes at least 1", min(self.rows, self.cols, self.lanes, self.features, self.requantisers) > 0
+        )
         n = 1 if self.pattern is None else self.pattern.n
+        self._demand(f"lanes {self.lanes}: at least N = {n}", self.lanes >= n)
         demands = {
-            f"lanes {self.lanes}: at least N = {n}": self.lanes >= n,
             f"bus_bytes {self.bus_bytes}: a multiple of {SCALE_BYTES}": self.bus_bytes % SCALE_BYTES == 0,
-            f"bus_bytes {self.bus_bytes}: a divisor or a multiple of the {self.chunk} features that a row takes a cycle": (
+            f"bus_bytes {self.bus_bytes}: a divisor or a multiple of a chunk's {self.chunk} features": (
                 self.chunk % self.bus_bytes == 0 or self.bus_bytes % self.chunk == 0
             ),
             f"bus_bytes {self.bus_bytes}: a multiple of the requantisers": self.bus_bytes % self.requantisers == 0,
             f"requantisers {self.requantisers}: a divisor of rows": self.rows % self.requantisers == 0,
             f"selector_rows {self.bank_rows}: a divisor of rows": self.rows % self.bank_rows == 0,
+            "smaller patterns beside a larger one, with the selector rank and bitmaps": not self.also
+            or (self.pattern is not None and self.selector == "rank" and self.metadata == "bitmap"),
+            "selector_rows only where something is selected": self.pattern is not None or self.selector_rows is None,
             f"a beat of {self.units_per_beat} rows: a divisor of cols and of the rows selected at the same time": (
                 self.cols % self.units_per_beat == 0 and self.bank_rows % self.units_per_beat == 0
             ),
             "buffers for at least one panel": self.activation_panels >= 1 and self.weight_panels >= 1,
         }
         for demand, met in demands.items():
-            if not met:
-                raise AccelSimError(f"unit {self.rows}×{self.cols}×{self.lanes}: expected {demand}")
+            self._demand(demand, met)
+
+    def _demand(self, demand: str, met: bool) -> None:
+        if not met:
+            raise AccelSimError(f"unit {self.rows}×{self.cols}×{self.lanes}: expected {demand}")
+
+    @property
+    def modes(self) -> tuple[Pattern | None, ...]:
+        """What the unit runs, by the value of its `mode`."""
+        return (self.pattern, *self.also)
 
     @property
     def groups(self) -> int:

@@ -21,7 +21,7 @@ from amaranth.lib.wiring import In, Out
 from accel_sim.rtl.metadata import MetadataDecoder
 from accel_sim.rtl.processing_element import DotProduct, SparseDotProduct
 from accel_sim.rtl.requantiser import Requantiser
-from accel_sim.rtl.selector import Selector
+from accel_sim.rtl.selector import FlexibleSelector, Selector
 from accel_sim.rtl.sequencer import ENDED, Sequencer, command_layout, delayed
 from accel_sim.rtl.shape import SCALE_BYTES, UnitShape
 
@@ -34,8 +34,9 @@ SRAM_CYCLE = 1
 class Unit(wiring.Component):
     """A whole sparse tensor unit of one shape.
 
-    `commands` is one tile each; `chunks` and `last_features` (features in the last chunk) hold still during a job;
-    `load` and `store` are `bus_bytes` wide. `ended` marks the last cycle of a stage's work on an item.
+    `commands` is one tile each; `mode` (which of `shape.modes` runs), `chunks` and `last_features` (features in the
+    last chunk) hold still during a job; `load` and `store` are `bus_bytes` wide. `ended` marks the last cycle of a
+    stage's work on an item.
     """
 
     def __init__(self, shape: UnitShape) -> None:
@@ -46,6 +47,7 @@ class Unit(wiring.Component):
         super().__init__(
             {
                 "commands": In(stream.Signature(command_layout(shape))),
+                "mode": In(range(max(2, len(shape.modes)))),
                 "chunks": In(range(shape.chunks + 1)),
                 "last_features": In(range(shape.chunk + 1)),
                 "load": In(stream.Signature(beat)),
@@ -58,8 +60,10 @@ class Unit(wiring.Component):
     def _selector_count(self) -> int:
         return self.shape.bank_rows * self.shape.groups
 
-    def _selector(self) -> Selector:
+    def _selector(self) -> Selector | FlexibleSelector:
         s = self.shape
+        if s.also:
+            return FlexibleSelector(s.modes, pipelined=s.pipelined_selector)
         return Selector(s.pattern, s.selector, metadata=s.metadata, pipelined=s.pipelined_selector)
 
     @property
@@ -189,7 +193,7 @@ class Unit(wiring.Component):
         return compressed
 
     def _select_chunk(self, m: Module, control: Sequencer, bank: int, chunk: Value) -> tuple[Value, Value]:
-        """Kept values and metadata of one row's chunk; features beyond the last one are never preferred."""
+        """Kept values and metadata of one row's chunk; features beyond the last one are zero and never preferred."""
         s = self.shape
         last = delayed(m, control.select.last_chunk, SRAM_CYCLE)
         values, metadata = [], []
@@ -199,12 +203,15 @@ class Unit(wiring.Component):
             first, width = group * s.pattern.m, OPERAND_BITS * s.pattern.m
             left = Mux(self.last_features > first, self.last_features - first, 0)
             valid = Mux(last & (left < s.pattern.m), left, s.pattern.m)
+            real = Cat((valid > i).replicate(OPERAND_BITS) for i in range(s.pattern.m))
             m.d.comb += [
-                selector.values.as_value().eq(chunk[first * OPERAND_BITS : first * OPERAND_BITS + width]),
+                selector.values.as_value().eq(chunk[first * OPERAND_BITS : first * OPERAND_BITS + width] & real),
                 selector.valid_count.eq(valid),
             ]
             values.append(selector.kept.as_value())
-            metadata.append(selector.metadata)
+            if s.also:
+                m.d.comb += selector.mode.eq(self.mode)
+            metadata.append(selector.bitmap if s.also else selector.metadata)
         return Cat(*values), Cat(*metadata)
 
     def _scales(self, m: Module, control: Sequencer) -> tuple[list[Array], list[Array]]:
