@@ -358,7 +358,11 @@ class PlainProduct:
             earlier = sum(one.amounts["loaded_activations"] for one in before)
             ends = (earlier + part for part in (0, done["loaded_activations"]))
             begun, ended = (features * every // self.product.features for features in ends)
-            select = ceil((ended - begun) / selector_units(self.arch, self.pattern))
+            at_work = selector_units(self.arch, self.pattern)
+            if self.arch.array.dataflow == "output_stationary":  # those of rows without a token idle
+                at_rows = max(1, min(item.tokens, self.arch.array.rows))
+                at_work = min(at_work, at_rows * max(1, self.arch.array.lanes // self.pattern.n))
+            select = ceil((ended - begun) / at_work)
         done["load"] = max(ceil(done["read"] / bandwidth), through_port)
         done["select"] = select
         done["compute"] = sum(done[reason] for reason in REASONS)

@@ -59,7 +59,8 @@ def _parameters() -> list[Configuration]:
             replace(unit, selector_rows=2), 14, 24, 6
         ),  # tiles that are not full, features that are no whole number of chunks
         Configuration(dense, 14, 24, 6),
-        Configuration(replace(unit, requantisers=1, selector_rows=1), 1, 32, 16),  # one token
+        Configuration(replace(unit, requantisers=1), 1, 32, 16),  # one token: the other rows' selectors idle
+        Configuration(replace(unit, requantisers=1, selector_rows=1), 1, 32, 16),
         Configuration(replace(unit, selector_rows=1), 16, 32, 8),  # four rows share a selector
         Configuration(replace(unit, selector_rows=2), 16, 32, 8),
         Configuration(larger, 32, 64, 32),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accel_sim.arch.derived import selector_units, selects
+from accel_sim.arch.derived import groups_per_cycle, selector_units, selects
 from accel_sim.arch.schema import Arch
 from accel_sim.pattern import Pattern
 from accel_sim.timing.array_time import array_time, through_array
@@ -206,7 +206,7 @@ def _scan(product: Product, arch: Arch, pattern: Pattern | None) -> Integers:
     durations[0, 0, 0] = ceil(scanned_bytes(product, arch, pattern) / arch.dram.bytes_per_cycle)
     if selects_at_load(arch, pattern):
         groups = product.tokens * pattern.groups(product.stored_features)
-        durations[0, 0, 1] = -(-groups // selector_units(arch, pattern))
+        durations[0, 0, 1] = -(-groups // _selectors_at_work(arch, pattern, product.tokens))
     return durations
 
 
@@ -225,7 +225,17 @@ def select_cycles(items: Items, product: Product, arch: Arch, pattern: Pattern |
     rows, rest = np.divmod(np.cumsum(items.loaded_activations, axis=1), product.features)
     groups = rows * pattern.groups(product.stored_features)
     groups = np.diff(groups + rest * pattern.groups(product.stored_features) // product.features, axis=1, prepend=0)
-    return -(-groups // selector_units(arch, pattern))
+    return -(-groups // _selectors_at_work(arch, pattern, items.tokens))
+
+
+def _selectors_at_work(arch: Arch, pattern: Pattern, tokens: Integers | int) -> Integers:
+    """Selectors that tiles of so many tokens keep busy. A selector stands at a row of the array, g of them at the most
+    at each, so those of rows without a token idle; weight-stationary rows have a part of every token."""
+    units = selector_units(arch, pattern)
+    if arch.array.dataflow == "weight_stationary":
+        return np.full_like(tokens, units)
+    filled = np.clip(tokens, 1, arch.array.rows)
+    return np.minimum(units, filled * groups_per_cycle(arch.array.lanes, pattern))
 
 
 def selects_at_load(arch: Arch, pattern: Pattern | None) -> bool:
