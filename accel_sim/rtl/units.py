@@ -118,7 +118,7 @@ UNITS: tuple[str, ...] = tuple(_BUILDERS)
 
 def _setting(given: Parameter) -> Setting:
     required = given.default is Parameter.empty
-    default = None if required else str(given.default).lower()
+    default = None if required else "none" if given.default == () else str(given.default).lower()
     return Setting(given.name, str(given.annotation).removesuffix(" | None"), default)
 
 
@@ -141,4 +141,5 @@ _READERS: dict[str, Callable[[str, str], object]] = {
     "Pattern": lambda name, text: parse_pattern(text),
     "HierarchicalPattern": lambda name, text: parse_pattern(text),
     "Sequence[Pattern]": lambda name, text: [parse_pattern(each) for each in text.split(",")],
+    "tuple[Pattern, ...]": lambda name, text: tuple(parse_pattern(each) for each in text.split(",")),
 }
