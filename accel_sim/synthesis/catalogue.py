@@ -7,10 +7,8 @@ A unit's `drive` gives the values of all input ports over the cycles, and of the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
-from amaranth.lib import wiring
 
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Encoding, Pattern
@@ -20,40 +18,15 @@ from accel_sim.rtl.processing_element import DotProduct, ProcessingElement
 from accel_sim.rtl.selector import Selector
 from accel_sim.rtl.top_n import TOP_N_KINDS, TopN
 from accel_sim.synthesis import reference
+from accel_sim.synthesis.front_ends import front_ends
 from accel_sim.synthesis.operands import Operands
 from accel_sim.synthesis.power import STREAMS
+from accel_sim.synthesis.unit import Ports, Unit, is_half
 
 PATTERNS = tuple(Pattern(text) for text in ("1:4", "2:4", "3:4", "2:8", "4:8", "4:16", "8:16", "8:32", "16:32"))
 LANES = (1, 2, 4, 8, 16, 32)
 LARGEST_ENUMERATIVE = 16
 """Decoders of the enumerative code from M = 32 on take minutes to map, for circuits that nobody would build."""
-
-Ports = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One row of the tables. Two of a kind differ in pattern, lanes or bits."""
-
-    name: str
-    build: Callable[[], wiring.Component]
-    drive: Callable[[Operands, int], tuple[Ports, Ports]]
-    n: int | None = None
-    m: int | None = None
-    lanes: int | None = None
-    bits: int = 8
-    processing_element: tuple[OperandMux, Encoding, bool] | None = None
-    """Operand multiplexer, metadata, register behind the multiplexer, of a whole processing element."""
-
-    @property
-    def key(self) -> str:
-        """Such as `top_n_rank 8:16 16 bit`, the same for the same row and for no other."""
-        pattern = f" {self.n}:{self.m}" if self.n else f" {self.m}" if self.m else ""
-        lanes = f" {self.lanes} lanes" if self.lanes else ""
-        bits = f" {self.bits} bit" if self.bits != 8 else ""
-        element = self.processing_element
-        kind = f" {element[0]} {element[1]}{' registered' * element[2]}" if element and self.n else ""
-        return f"{self.name}{pattern}{lanes}{bits}{kind}"
 
 
 def catalogue(patterns: tuple[Pattern, ...] = PATTERNS) -> list[Unit]:
@@ -67,6 +40,7 @@ def catalogue(patterns: tuple[Pattern, ...] = PATTERNS) -> list[Unit]:
         _scores,
         _top_n,
         _selectors,
+        front_ends,
         _epilogues,
     )
     return [unit for group in groups for unit in group(patterns)]
@@ -79,11 +53,6 @@ def chosen(units: list[Unit], names: tuple[str, ...]) -> list[Unit]:
     for name in wanted - set(known):
         raise AccelSimError(f"unit {name!r}: expected some of processing_elements, {', '.join(list(known)[1:])}")
     return [unit for unit in units if not wanted or unit.name in wanted]
-
-
-def is_half(pattern: Pattern) -> bool:
-    """Whether half of the elements are kept, as the compared patterns do."""
-    return 2 * pattern.n == pattern.m
 
 
 def _of_pattern(name: str, pattern: Pattern, build, drive, bits: int = 8) -> Unit:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accel_sim.synthesis.boolean import ONE, compile_function
 from accel_sim.synthesis.boolean import NOT as NOT_STEP
+from accel_sim.synthesis.boolean import ONE, compile_function
 from accel_sim.synthesis.liberty import Cell, PowerArc, Table
 
 NO_TABLE = -1

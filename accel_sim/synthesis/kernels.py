@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from accel_sim.synthesis.boolean import AND, DEEPEST_STACK, NOT, ONE, OR, XOR, ZERO
+from accel_sim.synthesis.boolean import AND, DEEPEST_STACK, NOT, ONE, OR, XOR
 
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _NONE = np.uint64(0)
@@ -56,7 +56,7 @@ def simulate(
     """Zero-delay simulation, flip-flops starting at 0.
 
     stimuli uint64 [cycles, input bits]. Returns the outputs uint64 [cycles, output bits] before each clock edge, the
-    toggles int64 [nets], and how often each event of each instance was seen rising and falling, int64 [·, 2]; both
+    toggles int64 [nets, 2] (rising, falling), and how often each event of each instance was seen rising and falling, int64 [·, 2]; both
     counts over the steps from cycle `warm_up` − 1 on, all streams together.
     """
     instances = len(kind)
@@ -64,7 +64,7 @@ def simulate(
     before = np.zeros(net_count, np.uint64)
     state = np.zeros(instances - combinational, np.uint64)
     outputs = np.zeros((len(stimuli), len(output_nets)), np.uint64)
-    toggles = np.zeros(net_count, np.int64)
+    toggles = np.zeros((net_count, 2), np.int64)
     seen = np.zeros((event_first[-1], 2), np.int64)
     stack = np.zeros(DEEPEST_STACK, np.uint64)
     one_state = np.zeros(1, np.uint64)
@@ -91,7 +91,11 @@ def simulate(
             outputs[cycle, bit] = values[output_nets[bit]]
         if cycle >= warm_up and cycle > 0:
             for net in range(net_count):
-                toggles[net] += _ones(values[net] ^ before[net])
+                changed = values[net] ^ before[net]
+                if changed:
+                    rising = _ones(changed & values[net])
+                    toggles[net, 0] += rising
+                    toggles[net, 1] += _ones(changed) - rising
             _count_events(
                 values, before, kind, first_pin, nets, programs, clock_pin, event_of, events, event_first, seen, stack
             )
@@ -214,7 +218,7 @@ def propagate(
 
 @njit(cache=True)
 def event_energy(
-    seen, toggles_of_pin, transition, load, kind, first_pin, nets, clock_pin, inputs, event_of, events, event_first,
+    seen, toggles, transition, load, kind, first_pin, nets, clock_pin, inputs, event_of, events, event_first,
     share, per_load, table_first, table_shape, numbers,
 ):  # fmt: skip
     """pJ of all events of each instance, float64 [instances, 2]: of the clock pin, of everything else.
@@ -243,8 +247,8 @@ def event_energy(
                         if events[event_of[k] + other, 0] == pin and events[event_of[k] + other, 4 + edge] >= 0:
                             all_seen += seen[first + other, edge]
                             all_tables += 1
-                    rises = toggles_of_pin[first_pin[at] + pin] / 2
-                    times = rises * times / all_seen if all_seen else rises / all_tables
+                    toggled = toggles[net, edge]
+                    times = toggled * times / all_seen if all_seen else toggled / all_tables
                 if times == 0.0:
                     continue
                 given = transition[cause, edge] if related < 0 else (transition[cause, 0] + transition[cause, 1]) / 2

@@ -35,7 +35,7 @@ class Activity:
     clock_pj: float
     """Per cycle and stream: the clock net's CV² and what the clock pins cost in the flip-flops."""
     toggles: np.ndarray
-    """int64 [nets], over all counted steps and streams."""
+    """int64 [nets, 2], rising and falling, over all counted steps and streams."""
     steps: int
     """Counted steps times streams."""
 
@@ -74,7 +74,7 @@ def simulate(netlist: Netlist, stimuli: dict[str, np.ndarray], warm_up: int, tim
     clock_net = 2 * half_square * float(timing.own_pf[CLOCK]) if netlist.flip_flops else 0.0
     return Activity(
         outputs=_split(outputs, netlist.outputs),
-        switching_pj=float((toggles * timing.own_pf).sum()) * half_square * per_step,
+        switching_pj=float((toggles.sum(axis=1) * timing.own_pf).sum()) * half_square * per_step,
         internal_pj=float(energy[:, 1].sum()),
         clock_pj=float(energy[:, 0].sum()) + clock_net,
         toggles=toggles,
@@ -87,7 +87,7 @@ def _internal(
 ) -> np.ndarray:
     tables = arrays.tables
     return kernels.event_energy(
-        seen, toggles[netlist.nets], timing.transition, timing.load_pf, netlist.kind, netlist.first_pin, netlist.nets,
+        seen, toggles, timing.transition, timing.load_pf, netlist.kind, netlist.first_pin, netlist.nets,
         arrays.clock_pin, arrays.inputs, arrays.event_of, arrays.events, event_first, arrays.event_share,
         arrays.event_per_load, tables.first, tables.shape, tables.numbers,
     )  # fmt: skip

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
-from accel_sim.synthesis.catalogue import PATTERNS, Unit, catalogue, chosen
+from accel_sim.synthesis.catalogue import PATTERNS, catalogue, chosen
 from accel_sim.synthesis.flip_flop import measure_flip_flop
 from accel_sim.synthesis.liberty import Library, read_liberty
 from accel_sim.synthesis.measure import MEASURED_CYCLES, Measurement, measure
 from accel_sim.synthesis.operands import Operands
+from accel_sim.synthesis.unit import Unit
 from accel_sim.synthesis.yosys import Flow, yosys_version
 
 JOURNAL = "measurements.jsonl"

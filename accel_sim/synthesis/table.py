@@ -13,10 +13,10 @@ from accel_sim import __version__
 from accel_sim.cost.forms import FITTED_BITS, FORMS, TERMS, fit_unit
 from accel_sim.errors import AccelSimError
 from accel_sim.files import replacing
-from accel_sim.synthesis.catalogue import Unit
 from accel_sim.synthesis.measure import Measurement
 from accel_sim.synthesis.report import report
 from accel_sim.synthesis.run import Run
+from accel_sim.synthesis.unit import Unit
 
 Row = dict[str, object]
 

@@ -42,7 +42,7 @@ class Flow:
 
     booth: bool = False
     """Booth-encoded multipliers (`synth -booth`)."""
-    time_limit_s: float = 150.0
+    time_limit_s: float = 300.0
     """For one run of Yosys."""
 
     @property
@@ -55,6 +55,9 @@ class Flow:
         )
 
 
+AREA = Flow()
+
+
 @dataclass(frozen=True)
 class Mapped:
     """A mapped unit."""
@@ -62,6 +65,8 @@ class Mapped:
     netlist: Netlist
     mapper_delay_ns: float | None
     """The longest path as abc's own timing has it (no wires, no clock to Q, no set-up); None where it names none."""
+    remapped_um2: list[float]
+    """Areas of the same netlist mapped again in other orders."""
 
 
 @cache
@@ -90,30 +95,33 @@ def _scratch(library: Library) -> tempfile.TemporaryDirectory:
     return folder
 
 
-def synthesise(component: wiring.Component, library: Library, flow: Flow = Flow(), seed: int | None = None) -> Mapped:  # noqa: B008
+def synthesise(component: wiring.Component, library: Library, flow: Flow = AREA, remappings: int = 0) -> Mapped:
     """Map a component to the library's cells.
 
-    With a `seed`, wires and cells of the generic netlist get other names and another order before mapping: the same
-    circuit, seen by the mapper in another order (its "mapping noise").
+    For each of the `remappings`, wires and cells of the generic netlist get other names and another order and are mapped
+    again: the same circuit as the mapper sees it in another order (its "mapping noise").
 
     Raises AccelSimError where Yosys is missing, fails, or takes longer than the flow's time limit.
     """
-    what = type(component).__name__
     with tempfile.TemporaryDirectory(prefix="accel_sim_synthesis_") as name:
         folder = Path(name)
         cells = Path(_scratch(library).name) / "library.lib"
-        (folder / "unit.il").write_text(
-            merge_equal_modules(rtlil.convert(_WithoutReset(component), name="top", emit_src=False))
-        )
-        if seed is not None:
-            _run(_generic(flow, "unit.il", "generic.il"), folder, flow.time_limit_s, what, cells.parent)
+
+        def run(commands: list[str]) -> str:
+            return _run(commands, folder, flow.time_limit_s, type(component).__name__, cells.parent)
+
+        text = rtlil.convert(_WithoutReset(component), name="top", emit_src=False)
+        (folder / "unit.il").write_text(merge_equal_modules(text))
+        log = run([*_generic(flow, "unit.il", "generic.il"), *_mapping(cells)])
+        netlist = read_netlist(folder / "netlist.json", library)
+        areas = []
+        for seed in range(remappings):
             (folder / "shuffled.il").write_text(shuffled((folder / "generic.il").read_text(), seed))
-            log = _run(_mapping(cells, "shuffled.il"), folder, flow.time_limit_s, what, cells.parent)
-        else:
-            log = _run([*_generic(flow, "unit.il"), *_mapping(cells)], folder, flow.time_limit_s, what, cells.parent)
+            run(["read_rtlil shuffled.il", *_mapping(cells)])
+            areas.append(read_netlist(folder / "netlist.json", library).area_um2)
         delays = [float(found) for found in _MAPPER_DELAY.findall(log)]
         # Where modules were mapped by themselves, no one of abc's figures is a path through the whole unit.
-        return Mapped(read_netlist(folder / "netlist.json", library), delays[0] / 1e3 if len(delays) == 1 else None)
+        return Mapped(netlist, delays[0] / 1e3 if len(delays) == 1 else None, areas)
 
 
 class _WithoutReset(Elaboratable):
@@ -133,16 +141,15 @@ class _WithoutReset(Elaboratable):
         return m
 
 
-def _generic(flow: Flow, source: str, target: str | None = None) -> list[str]:
+def _generic(flow: Flow, source: str, target: str) -> list[str]:
     """From RTLIL to Yosys' own gates."""
-    commands = [f"read_rtlil {source}", f"synth -flatten -noalumacc{' -booth' if flow.booth else ''} -top top"]
-    return [*commands, f"write_rtlil {target}"] if target else commands
+    booth = " -booth" if flow.booth else ""
+    return [f"read_rtlil {source}", f"synth -flatten -noalumacc{booth} -top top", f"write_rtlil {target}"]
 
 
-def _mapping(cells: Path, source: str | None = None) -> list[str]:
+def _mapping(cells: Path) -> list[str]:
     """From Yosys' gates to cells, flat, as JSON."""
     return [
-        *([f"read_rtlil {source}"] if source else []),
         f"dfflibmap -liberty {cells}",
         f"abc -liberty {cells} -script +{_ABC_SCRIPT.replace('; ', ';').replace(' ', ',')}",
         "setattr -mod -unset keep_hierarchy *",
