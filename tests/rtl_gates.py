@@ -74,7 +74,8 @@ def _numbers(bits: list[int], cases: int) -> np.ndarray:
 def _gates(unit: wiring.Component) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "unit.il").write_text(rtlil.convert(unit, name="unit"))
-        done = _yosys(folder, ["read_rtlil unit.il", "synth -flatten -noabc -top unit", "write_json unit.json"])
+        to_gates = ["hierarchy -top unit", "proc", "flatten", "opt_expr", "alumacc", "techmap", "opt"]
+        done = _yosys(folder, ["read_rtlil unit.il", *to_gates, "write_json unit.json"])
         assert done.returncode == 0, done.stderr
         return json.loads((Path(folder) / "unit.json").read_text())["modules"]["unit"]
 
