@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accel_sim.cost.processing_element import area_tax, energy_tax, implied_tax, iso_throughput_gain, pe
+from accel_sim.cost.processing_element import ElementCost, area_tax, energy_tax, implied_tax, iso_throughput_gain, pe
 from accel_sim.cost.run import ElementRow, synthesis_run
-from accel_sim.cost.tables import table
+from accel_sim.cost.tables import constant, table
 from accel_sim.cost.units import BASE
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Encoding, Pattern, parse_pattern
@@ -69,7 +69,7 @@ def _check(library: str, row: ElementRow, dense: ElementRow) -> ElementCheck:
     plain = pe(row.lanes, library=library)
     energies = row.energy_pj, dense.energy_pj
     return ElementCheck(
-        library=library,
+        library=built.library,
         lanes=row.lanes,
         pattern=pattern,
         operand_mux=row.operand_mux,
@@ -104,7 +104,15 @@ class PublishedGain:
     published_tax: float
     gain: float
     tax: float
+    tax_with_smaller_multipliers: float | None
+    """Of an area: if multipliers and adder trees were as small as commercial tools make them."""
     source: str
+
+
+def _shrunk_tax(built: ElementCost, dense: ElementCost) -> float:
+    shrunk = 1 - 1 / constant("multiplexer_to_multiplier_high")
+    gone = shrunk * sum(dense.parts[name].area_um2 for name in ("multipliers", "adder_tree"))
+    return (built.area_um2 - dense.area_um2) / (dense.area_um2 - gone)
 
 
 def published_gains(library: str = BASE, lanes: int = 16, operand_mux: str = "full") -> list[PublishedGain]:
@@ -120,12 +128,13 @@ def published_gains(library: str = BASE, lanes: int = 16, operand_mux: str = "fu
                 name=row["name"],
                 pattern=pattern,
                 quantity=row["quantity"],
-                library=library,
+                library=built.library,
                 operand_mux=operand_mux,
                 published_gain=gain,
                 published_tax=implied_tax(pattern, gain),
                 gain=iso_throughput_gain(pattern, tax),
                 tax=tax,
+                tax_with_smaller_multipliers=_shrunk_tax(built, dense) if row["quantity"] == "area" else None,
                 source=row["source"],
             )
         )
