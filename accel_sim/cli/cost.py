@@ -134,11 +134,12 @@ def _check(libraries: list[str]) -> None:
 
     table = table_of("Area tax of whole synthesised processing elements and of the sum of their parts")
     columns = ("library", "lanes", "pattern", "multiplexer", "metadata", "register")
-    figures = ("synthesised", "mapping noise", "predicted", "error", "allowed", "holds", "energy tax", "predicted ")
+    figures = ("synthesised", "mapping noise", "predicted", "error", "allowed", "holds", "energy tax", "delay ns")
     for column in (*columns, *figures):
         table.add_column(column, justify="left" if column in columns else "right", no_wrap=True)
-    for library in libraries:
-        for one in element_checks(library):
+    found = [element_checks(library) for library in libraries]
+    for checked in found:
+        for one in checked.checks:
             noise = "" if one.noise is None else f"{100 * one.noise[0]:.1f} … {100 * one.noise[1]:.1f}"
             table.add_row(
                 one.library,
@@ -153,14 +154,21 @@ def _check(libraries: list[str]) -> None:
                 f"{100 * one.error:+.1f}",
                 f"{100 * one.tolerance:.1f}",
                 "yes" if one.holds else "NO",
-                "" if one.synthesised_energy is None else f"{one.synthesised_energy:.1%}",
-                f"{one.predicted_energy:.1%}",
+                f"{_known(one.synthesised_energy, '.1%')} ({one.predicted_energy:.1%})",
+                f"{_known(one.synthesised_delay_ns, '.2f')} ({one.predicted_delay_ns:.2f})",
             )
     table.caption = (
         "error, noise, allowed: percentage points of the dense element; allowed: the larger of 3 and 15 % of the tax;"
-        " noise: the tax over other mappings of the same netlists"
+        " noise: the tax over other mappings of the same netlists; in brackets: predicted"
     )
     console().print(table)
+    for checked in found:
+        for line in checked.unchecked:
+            console().print(f"not checked: {line}", markup=False, soft_wrap=True)
+
+
+def _known(value: float | None, form: str) -> str:
+    return "?" if value is None else format(value, form)
 
 
 def _published(libraries: list[str], lanes: int) -> None:

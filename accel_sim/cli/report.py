@@ -85,7 +85,8 @@ def _area(result: Result) -> list[str]:
     band = result.area.band
     if result.area.overhead:
         lines.append(
-            f"overhead {band.low:+.1%} to {band.high:+.1%} with the tables of {', '.join(sorted(band.by_library))};"
+            f"overhead {band.low:+.1%} to {band.high:+.1%} with the tables of {', '.join(sorted(band.by_library))}"
+            f"{' (not ' + ', '.join(sorted(band.missing)) + ')' if band.missing else ''};"
             f" {band.smaller_multipliers:+.1%} with multipliers as small as commercial tools make them;"
             " before layout, and larger multiplexers are a lower bound"
         )

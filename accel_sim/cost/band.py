@@ -13,6 +13,7 @@ from accel_sim.arch.schema import Arch
 from accel_sim.cost.area import Area, area
 from accel_sim.cost.run import shipped
 from accel_sim.cost.tables import constant
+from accel_sim.errors import AccelSimError
 
 ONE_SIDED = (
     "before layout: no clock tree, no buffers of broadcast nets, no congestion",
@@ -30,6 +31,8 @@ class OverheadBand:
     smaller_multipliers: float
     """The machine's own, if multipliers and adder trees were as much smaller as commercial tools make them while
     multiplexers stay: an upper end."""
+    missing: dict[str, str]
+    """Shipped libraries that lack a circuit of this machine, and which."""
     effects: tuple[str, ...] = ONE_SIDED
 
     @property
@@ -49,8 +52,15 @@ def overhead_band(arch: Arch, dense: Arch) -> OverheadBand:
 @cache
 def _band(arch: Arch, dense: Arch) -> OverheadBand:
     libraries = dict.fromkeys((arch.technology.library, *shipped()))
-    overheads = {library: _area(arch, library).overhead(_area(dense, library)) for library in libraries}
-    return OverheadBand(overheads, _with_smaller_multipliers(area(arch), area(dense)))
+    overheads, missing = {}, {}
+    for library in libraries:
+        try:
+            overheads[library] = _area(arch, library).overhead(_area(dense, library))
+        except AccelSimError as lacking:
+            if library == arch.technology.library:
+                raise
+            missing[library] = str(lacking)
+    return OverheadBand(overheads, _with_smaller_multipliers(area(arch), area(dense)), missing)
 
 
 def _area(arch: Arch, library: str) -> Area:

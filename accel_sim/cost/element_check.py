@@ -35,6 +35,8 @@ class ElementCheck:
     synthesised_energy: float | None
     """Energy tax a cycle; None where the run has no energies."""
     predicted_energy: float
+    synthesised_delay_ns: float | None
+    predicted_delay_ns: float
 
     @property
     def error(self) -> float:
@@ -50,17 +52,34 @@ class ElementCheck:
         return abs(self.error) <= self.tolerance
 
 
-def element_checks(library: str) -> list[ElementCheck]:
+@dataclass(frozen=True)
+class ElementChecks:
+    """All whole elements of one run."""
+
+    checks: tuple[ElementCheck, ...]
+    unchecked: tuple[str, ...]
+    """Elements with a part that the run did not synthesise by itself, and which part."""
+
+
+def element_checks(library: str) -> ElementChecks:
     """Every sparse element that a run synthesised whole, in the order of its table. Empty where it has none.
 
-    Raises AccelSimError for a sparse element without a dense one of the same lanes, and as `pe` does.
+    Raises AccelSimError for an unknown library, and a sparse element without a dense one of the same lanes.
     """
     rows = synthesis_run(library).elements
     dense = {row.lanes: row for row in rows if row.m is None}
     missing = sorted({row.lanes for row in rows} - set(dense))
     if missing:
         raise AccelSimError(f"library {library}: no whole dense element of {missing[0]} lanes to compare with")
-    return [_check(library, row, dense[row.lanes]) for row in rows if row.m is not None]
+    checks, unchecked = [], []
+    for row in rows:
+        if row.m is None:
+            continue
+        try:
+            checks.append(_check(library, row, dense[row.lanes]))
+        except AccelSimError as lacking:
+            unchecked.append(f"{row.lanes} lanes {row.n}:{row.m} {row.operand_mux} {row.metadata}: {lacking}")
+    return ElementChecks(tuple(checks), tuple(unchecked))
 
 
 def _check(library: str, row: ElementRow, dense: ElementRow) -> ElementCheck:
@@ -80,6 +99,8 @@ def _check(library: str, row: ElementRow, dense: ElementRow) -> ElementCheck:
         noise=_noise(row, dense),
         synthesised_energy=None if None in energies else energies[0] / energies[1] - 1,
         predicted_energy=energy_tax(built, plain),
+        synthesised_delay_ns=row.delay_ns,
+        predicted_delay_ns=built.delay_ns,
     )
 
 

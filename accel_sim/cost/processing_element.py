@@ -49,7 +49,8 @@ class ElementCost:
     energy_pj: float
     """A cycle in which every lane multiplies, at the library's own node and supply."""
     delay_ns: float
-    """The slowest path between two registers, setup included."""
+    """The slowest path between two registers, setup included. Where the decoder is in it, a lower bound: the parts were
+    timed one by one, so the select lines' fan-out is in none of them."""
     critical_stage: str
     """`multiply`: operand register, decoder, multiplexers, multiplier. `accumulate`: adder tree and accumulator."""
     parts: Mapping[str, ElementPart]

@@ -122,6 +122,7 @@ def _band(machine: Machine, dense: Machine) -> OverheadBand:
         high=band.high,
         by_library=band.by_library,
         smaller_multipliers=band.smaller_multipliers,
+        missing=band.missing,
         effects=list(band.effects),
     )
 

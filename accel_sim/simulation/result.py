@@ -34,6 +34,8 @@ class OverheadBand(Part):
     """The same machine's overhead with the synthesised tables of each library."""
     smaller_multipliers: float
     """If multipliers were as much smaller as commercial tools make them while multiplexers stay."""
+    missing: dict[str, str]
+    """Libraries that lack a circuit of this machine, and which."""
     effects: list[str]
     """What can only raise the overhead and that no figure here covers."""
 
