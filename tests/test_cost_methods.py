@@ -5,7 +5,7 @@ from cost_machines import NANGATE, machine
 
 from accel_sim import cost
 from accel_sim.arch.schema import Selector
-from accel_sim.cost import circuits
+from accel_sim.cost import circuits, sram
 from accel_sim.cost.methods import methods_cost
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
@@ -33,6 +33,31 @@ def test_static_factors_by_hand():
     assert one.area_um2 == pytest.approx(64 * extra / 0.7 + K / 65536 * 183700)
     assert one.overhead == pytest.approx(one.area_um2 / cost.area(machine("8:16")).total_um2)
     assert one.table_bytes == K
+
+
+def test_energies_by_hand():
+    # Tables are read once for the tokens of 32 rows, further passes for each; logic on the anchored scale.
+    buffer = sram.memories(machine("8:16")).activation
+    read = buffer.bank.read_pj / buffer.bank.bus_bytes
+    found, groups = methods(), K / 16
+    plain, factored = (
+        circuits.selector(NANGATE, Selector(channel_factors=on), "bitmap", Pattern("8:16")) for on in (0, 1)
+    )
+    expected = 0.215 * (factored.energy_pj - plain.energy_pj) * groups + K / 32 * read
+    assert found["WINA"].energy_pj_per_token == pytest.approx(expected)
+    subtract = 16 * (9 / 32 * 0.4513 + 2 * NANGATE.unit("select_restricted", 1, 2).energy_pj)
+    assert found["S-PTS"].energy_pj_per_token == pytest.approx(0.215 * subtract * groups + 4 * F / 32 * read)
+    # A median compares and counts in all of its passes, and reads the codes again in each.
+    above, count = 16 * 8 / 32 * 0.4513, 15 * 5 / 32 * 0.4513 + 0.4513 + 32 * NANGATE.flip_flop.energy_pj
+    epilogue = 26 / 8 * 0.9588 + 0.4513
+    logic = (subtract + 8 * (above + count)) * groups + epilogue * F
+    median = 0.215 * logic + (8 * K + 4 * F / 32) * read
+    assert found["D-PTS, median"].energy_pj_per_token == pytest.approx(median)
+
+
+def test_weights_that_stay_read_a_table_for_every_token():
+    moving, staying = methods(), methods(array={"dataflow": "weight_stationary"})
+    assert staying["WINA"].energy_pj_per_token > moving["WINA"].energy_pj_per_token
 
 
 def test_criteria_that_differ_only_in_their_table_cost_the_same():
