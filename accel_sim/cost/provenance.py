@@ -88,6 +88,8 @@ def _switched_on(arch: Arch) -> set[str]:
         "always": True,
         "anchored": False,  # listed with the scaling
         "node": False,
+        "requantiser_row": library_of(arch).has("requantiser"),
+        "requantiser_parts": not library_of(arch).has("requantiser"),
         "wires": arch.technology.wires,
         "sparse": any(derived.selects(arch, pattern) for pattern in arch.sparsity.patterns),
         "write_back": area(arch).components_um2["row_scale_buffer"] > 0,
