@@ -103,7 +103,7 @@ def test_what_is_no_function_is_refused(function):
     [
         ("hello", "not a Liberty file"),
         ("library (a) { cell (b) { area : 1; }", "closing brace"),
-        ("library (a) { area } ", "line 1: expected : or \\("),
+        ("library (a) { area } ", r"line 1: expected : or \("),
         ('library (a) { nom_voltage : 1; time_unit : "1ns"; voltage_unit : "1V"; }', "capacitive_load_unit"),
         ('library (a) { nom_voltage : 1; time_unit : "1x"; capacitive_load_unit (1, pf); }', "time_unit"),
         (tiny_library.text().replace("area : 1.5", "area : big"), "area is 'big'"),
@@ -120,5 +120,5 @@ def test_what_cannot_be_used_is_one_line_with_the_file(tmp_path, content, messag
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(AccelSimError, match="nothing.lib: cannot be read"):
+    with pytest.raises(AccelSimError, match=r"nothing.lib: cannot be read"):
         read_liberty(tmp_path / "nothing.lib")

@@ -74,7 +74,8 @@ def test_streams_do_not_touch_each_other(tmp_path, library):
 def test_energy_that_both_outputs_of_a_flip_flop_tell_counts_once(tmp_path):
     """Tables of Q and its complement that grow by ½V² a pF hold the other output's load, and the same transition."""
     both = """cell (DFFB) { area : 5; ff (IQ, IQN) { next_state : "D"; clocked_on : "CK"; }
-      pin (CK) { direction : input; capacitance : 0.0; clock : true; } pin (D) { direction : input; capacitance : 0.0; }"""
+      pin (CK) { direction : input; capacitance : 0.0; clock : true; }
+      pin (D) { direction : input; capacitance : 0.0; }"""
     for pin, state in (("Q", "IQ"), ("QN", "IQN")):
         both += f"""pin ({pin}) {{ direction : output; function : "{state}"; internal_power () {{ related_pin : "CK";
           rise_power (delay) {{ values ("0.010, 0.010", "0.060, 0.060"); }}

@@ -1,7 +1,7 @@
 """A cell library of six cells whose tables are easy to work with by hand, as the text of a Liberty file.
 
-1 V; ns, pF, nW, pJ unless `units` says otherwise. Of every cell: delay = own + 10·load + transition/2 rising and 0.01 ns
-more falling; transition = 0.02 + 4·load; internal energy `energy` rising and half of it falling.
+1 V; ns, pF, nW, pJ unless `units` says otherwise. Of every cell: delay = own + 10·load + transition/2 rising and
+0.01 ns more falling; transition = 0.02 + 4·load; internal energy `energy` rising and half of it falling.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ UNITS = """
   capacitive_load_unit (1, pf);
 """
 _TEMPLATES = """
+  input_threshold_pct_rise : 50; input_threshold_pct_fall : 50;
+  output_threshold_pct_rise : 50; output_threshold_pct_fall : 50;
+  slew_lower_threshold_pct_rise : 20; slew_lower_threshold_pct_fall : 20;
+  slew_upper_threshold_pct_rise : 80; slew_upper_threshold_pct_fall : 80;
   lu_table_template (delay) {
     variable_1 : total_output_net_capacitance;
     variable_2 : input_net_transition;
@@ -47,8 +51,8 @@ def _arc(related: str, sense: str, own: float, kind: str = "") -> str:
 
 
 def _energy(related: str, energy: float) -> str:
-    return f"""internal_power () {{ related_pin : "{related}";
-      rise_power (scalar) {{ values ("{energy}"); }} fall_power (scalar) {{ values ("{energy / 2}"); }} }}"""
+    tables = f"{_constant('rise_power', energy)} {_constant('fall_power', energy / 2)}"
+    return f'internal_power () {{ related_pin : "{related}"; {tables} }}'
 
 
 def _cell(name: str, area: float, function: str, inputs: str, sense: str, own: float, energy: float) -> str:
@@ -59,16 +63,21 @@ def _cell(name: str, area: float, function: str, inputs: str, sense: str, own: f
 """
 
 
+def _constant(kind: str, value: float) -> str:
+    return f'{kind} (scalar) {{ values ("{value}"); }}'
+
+
 _FLIP_FLOP = f"""cell (DFF) {{ area : 6; cell_leakage_power : 0.6;
   ff (IQ, IQN) {{ next_state : "D"; clocked_on : "CK"; }}
   pin (CK) {{ direction : input; clock : true; capacitance : 0.003;
-    internal_power () {{ when : "D"; rise_power (scalar) {{ values ("0.004"); }} fall_power (scalar) {{ values ("0.002"); }} }}
-    internal_power () {{ rise_power (scalar) {{ values ("0.008"); }} fall_power (scalar) {{ values ("0.001"); }} }} }}
+    internal_power () {{ when : "D"; {_constant("rise_power", 0.004)} {_constant("fall_power", 0.002)} }}
+    internal_power () {{ {_constant("rise_power", 0.008)} {_constant("fall_power", 0.001)} }} }}
   pin (D) {{ direction : input; capacitance : 0.002;
     timing () {{ related_pin : "CK"; timing_type : setup_rising;
       rise_constraint (constraint) {{ values ("0.05, 0.15", "0.05, 0.15"); }}
       fall_constraint (constraint) {{ values ("0.06, 0.16", "0.06, 0.16"); }} }} }}
-  pin (Q) {{ direction : output; function : "IQ"; {_arc("CK", "non_unate", 0.2, "rising_edge")} {_energy("CK", 0.02)} }} }}
+  pin (Q) {{ direction : output; function : "IQ";
+    {_arc("CK", "non_unate", 0.2, "rising_edge")} {_energy("CK", 0.02)} }} }}
 """
 
 CELLS = {

@@ -1,7 +1,7 @@
 """Boolean functions as Liberty spells them, turned into postfix programs that a compiled loop can run on words.
 
-Liberty's spellings (Liberty User Guide, "function"): `!a` and `a'`, `a^b`, `a*b`, `a&b` and `a b`, `a+b` and `a|b`, 0, 1;
-NOT binds strongest, then XOR, AND, OR.
+Liberty's spellings (Liberty User Guide, "function"): `!a` and `a'`, `a^b`, `a*b`, `a&b` and `a b`, `a+b` and `a|b`,
+0, 1; NOT binds strongest, then XOR, AND, OR.
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ def simulate(
     """Zero-delay simulation, flip-flops starting at 0.
 
     stimuli uint64 [cycles, input bits]. Returns the outputs uint64 [cycles, output bits] before each clock edge, the
-    toggles int64 [nets, 2] (rising, falling), and how often each event of each instance was seen rising and falling, int64 [·, 2]; both
-    counts over the steps from cycle `warm_up` − 1 on, all streams together.
+    toggles int64 [nets, 2] (rising, falling), and how often each event of each instance was seen rising and falling,
+    int64 [·, 2]; both count over the steps from cycle `warm_up` − 1 on, all streams together.
     """
     instances = len(kind)
     values = np.zeros(net_count, np.uint64)
@@ -177,7 +177,8 @@ def look_up(first, shape, numbers, table, transition, other):
 
 @njit(cache=True)
 def propagate(
-    start_nets, slew, kind, first_pin, nets, net_count, combinational, load, arc_of, arcs, table_first, table_shape, numbers
+    start_nets, slew, kind, first_pin, nets, net_count, combinational, load, arc_of, arcs, table_first, table_shape,
+    numbers,
 ):  # fmt: skip
     """Latest arrivals and slowest transitions, float64 [nets, 2] (rising, falling; −inf where nothing arrives).
 

@@ -1,9 +1,9 @@
 """A cell library, read from its Liberty file into ns, pF, pJ, nW and µm².
 
 Read is what synthesis, timing and power need: cells with area and leakage, pins with capacitance and function,
-flip-flops, tables of delay, transition, constraint and internal power (the non-linear delay model), each table's axes in
-one order whatever its template says. Units are those that the library declares. Energies have no unit of their own in
-Liberty: they are capacitance unit × voltage unit² (Liberty User Guide, "internal_power").
+flip-flops, tables of delay, transition, constraint and internal power (the non-linear delay model), each table's axes
+in one order whatever its template says. Units are those that the library declares. Energies have no unit of their own
+in Liberty: they are capacitance unit × voltage unit² (Liberty User Guide, "internal_power").
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ _PREFIX = {"": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12, "f": 1e-15, "a"
 
 @dataclass(frozen=True)
 class Table:
-    """values[i, j] at `transition[i]` (ns, of the input or of the constrained pin) and `other[j]` (load in pF of a delay
-    or an energy, ns of the related pin's transition of a constraint); an axis that a table lacks has length 1."""
+    """values[i, j] at `transition[i]` (ns, of the input or of the constrained pin) and `other[j]`.
+
+    The other axis is the load in pF of a delay or an energy, the related pin's transition in ns of a constraint. An
+    axis that a table lacks has length 1.
+    """
 
     transition: np.ndarray
     other: np.ndarray

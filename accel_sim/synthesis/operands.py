@@ -51,7 +51,7 @@ class Tiles:
 
 
 class Operands:
-    """Sites and the draw of tokens and outputs. What is drawn depends on the seed alone, not on what was drawn before."""
+    """Sites, and the draw of tokens and outputs: it depends on the seed alone, not on what was drawn before."""
 
     def __init__(self, sites: Sequence[Site], description: str, seed: int) -> None:
         self.sites, self.description, self.seed = tuple(sites), description, seed
@@ -93,7 +93,7 @@ class Operands:
     def accumulators(self, cycles: int) -> dict[str, np.ndarray]:
         """Finished accumulators [cycles, 64] with the constants that requantise them, one output's tokens in a row.
 
-        Also the sum of the output's weights, and the token's column of codes' mean as an INT8 shift.
+        Also the sum of the output's weights, and the mean of the token's codes as its INT8 shift.
         """
         draw = np.random.default_rng(self.seed)
         rows: dict[str, list[np.ndarray]] = {}

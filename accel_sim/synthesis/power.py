@@ -1,9 +1,9 @@
 """Energy of a mapped netlist over operand streams: what switched, weighed with the library's tables.
 
-Zero-delay simulation: every net changes at most once a cycle, so glitches are not seen. A cycle's energy is ½CV² of
-every net that toggled (pins driven and their wires, input ports' nets included, what stands behind output ports not),
-the internal energy of the cells for what toggled at their pins, and the clock pins of all flip-flops, which toggle twice
-a cycle. There is no clock tree. Leakage stands apart.
+Zero-delay simulation: a net changes at most once a cycle, so glitches are not seen. A cycle's energy is ½CV² of each
+net that toggled (pins driven and their wires; input ports' nets are in, what stands behind output ports is not), the
+internal energy of the cells for what toggled at their pins, and the clock pins of all flip-flops, which toggle twice a
+cycle. There is no clock tree. Leakage stands apart.
 """
 
 from __future__ import annotations

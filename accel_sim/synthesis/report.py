@@ -9,12 +9,13 @@ Row = dict[str, object]
 
 def report(record: dict, elements: list[Row], forms: list[Row]) -> str:
     """Markdown of a run: record as in run.json, rows as in processing_elements.csv and closed_forms.csv."""
+    wire_ff = 1e3 * record["flow"]["wire_pf_a_sink"]
     head = [
         f"# Synthesis with {record['library']}",
         "",
         f"{record['liberty_file']}, {record['supply_v']} V, {record['temperature_c']} °C; {record['tools']['yosys']}; "
-        f"{record['date']}. Before layout: no wires but {1e3 * record['flow']['wire_pf_a_sink']:.2g} fF a sink, no clock "
-        f"tree. NAND2 = {record['nand2_area_um2']} µm² ({record['nand2_cell']}). Energies on operands of "
+        f"{record['date']}. Before layout: no wires but {wire_ff:.2g} fF a sink, no clock tree. NAND2 = "
+        f"{record['nand2_area_um2']} µm² ({record['nand2_cell']}). Energies on operands of "
         f"{record['operands']['trace']}, zero-delay, leakage left out.",
         "",
     ]
@@ -61,22 +62,35 @@ def _elements(elements: list[Row]) -> list[str]:
     lines = [
         "## Whole processing elements against the dense one of as many lanes",
         "",
-        "Registers for activations, metadata and weights, decoder, operand multiplexers, multipliers, adder tree, INT32",
-        "accumulator. Area tax and energy tax: what they have more; the range is what mapping the same netlists in other",
-        "orders does. Area gain at equal throughput: (M/N) / (1 + area tax), times the share of lanes in use.",
+        "Registers for activations, metadata and weights, decoder, operand multiplexers, multipliers, adder tree,",
+        "INT32 accumulator. Area tax and energy tax: what they have more; the range is what mapping the same netlists",
+        "in other orders does. Area gain at equal throughput: (M/N) / (1 + area tax), times the share of lanes in use.",
         "",
-        "| lanes | pattern | multiplexer | metadata | register | area tax | range | energy tax | delay ns (dense) | area "
-        "gain | metadata bits an element |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        _line(list(_COLUMNS)),
+        _line(["---"] * len(_COLUMNS)),
+        *(_line([form(row) for form in _COLUMNS.values()]) for row in found),
+        "",
     ]
-    for row in found:
-        lines.append(
-            f"| {row['lanes']} | {row['pattern']} | {row['operand_mux']} | {row['metadata']} "
-            f"| {'yes' if row['operand_mux_register'] == 'true' else 'no'} | {row['area_tax']:.1%} "
-            f"| {row['area_tax_low']:.1%} … {row['area_tax_high']:.1%} | {row['energy_tax']:.1%} "
-            f"| {row['delay_ns']:.2f} ({row['dense_delay_ns']:.2f}) | {row['area_gain']:.2f}× | {row['metadata_bits']:.4g} |"
-        )
-    return [*lines, "", *_sentence(found), ""]
+    return [*lines, *_sentence(found), ""]
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+_COLUMNS = {
+    "lanes": lambda row: str(row["lanes"]),
+    "pattern": lambda row: row["pattern"],
+    "multiplexer": lambda row: row["operand_mux"],
+    "metadata": lambda row: row["metadata"],
+    "register": lambda row: "yes" if row["operand_mux_register"] == "true" else "no",
+    "area tax": lambda row: f"{row['area_tax']:.1%}",
+    "range": lambda row: f"{row['area_tax_low']:.1%} … {row['area_tax_high']:.1%}",
+    "energy tax": lambda row: f"{row['energy_tax']:.1%}",
+    "delay ns (dense)": lambda row: f"{row['delay_ns']:.2f} ({row['dense_delay_ns']:.2f})",
+    "area gain": lambda row: f"{row['area_gain']:.2f}×",
+    "metadata bits an element": lambda row: f"{row['metadata_bits']:.4g}",
+}
 
 
 def _sentence(found: list[Row]) -> list[str]:
@@ -93,8 +107,9 @@ def _sentence(found: list[Row]) -> list[str]:
     return [
         f"With 16 lanes, one-hot multiplexers and bitmaps, 8:16 adds {large['area_tax']:.1%} of area and "
         f"{large['energy_tax']:.1%} of energy to the dense element, 2:4 {small['area_tax']:.1%} and "
-        f"{small['energy_tax']:.1%}; at equal throughput 8:16 needs {1 / large['area_gain']:.1%} of the dense area, 2:4 "
-        f"{1 / small['area_gain']:.1%}. The selector in front of the array, memories and wires are not in these figures."
+        f"{small['energy_tax']:.1%}; at equal throughput 8:16 needs {1 / large['area_gain']:.1%} of the dense area, "
+        f"2:4 {1 / small['area_gain']:.1%}. The selector in front of the array, memories and wires are not in these "
+        "figures."
     ]
 
 

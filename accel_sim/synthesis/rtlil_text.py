@@ -11,29 +11,59 @@ _STATEMENT = re.compile(
     r"(?:^ *attribute [^\n]*\n)*(?:^ *(?:cell|process) [^\n]*\n.*?^  end\n|^ *\w+[^\n]*\n)", re.MULTILINE | re.DOTALL
 )
 _NAME = re.compile(r"[\\$][^\s]+")
+_CELL = re.compile(r"^  cell (\S+) (\S+)\n(.*?)^  end\n", re.MULTILINE | re.DOTALL)
+_PIN = re.compile(r"^(    connect )(\S+)", re.MULTILINE)
 
 
 def merge_equal_modules(text: str) -> str:
-    """One module for all comparators, and all population counts, that are alike; their hierarchy is to be kept."""
-    modules = {found[1]: found for found in _MODULE.finditer(text)}
-    bodies: dict[str, str] = {}
-    new_name: dict[str, str] = {}
-    for name, found in modules.items():
-        if _KEPT.match(name):
-            body = re.sub(r"^ *attribute [^\n]*\n", "", found[2], flags=re.MULTILINE)
-            new_name[name] = bodies.setdefault(body, name)
-    if not new_name:
-        return text
+    """One module for all comparators, and for all population counts, that are alike, whatever their ports are called.
 
-    def changed(found: re.Match[str]) -> str:
-        if new_name.get(found[1], found[1]) != found[1]:
+    Their hierarchy is to be kept, so that the mapper meets each once and by itself.
+    """
+    first_of: dict[str, tuple[str, dict[str, str]]] = {}
+    stands_for: dict[str, tuple[str, dict[str, str]]] = {}
+    for found in _MODULE.finditer(text):
+        if _KEPT.match(found[1]):
+            shape, names = _canonical(found[2])
+            first, its_names = first_of.setdefault(shape, (found[1], names))
+            actual = {token: name for name, token in its_names.items()}
+            stands_for[found[1]] = first, {name: actual[token] for name, token in names.items()}
+
+    def instance(found: re.Match[str]) -> str:
+        if found[1] not in stands_for:
+            return found[0]
+        first, ports = stands_for[found[1]]
+        pins = _PIN.sub(lambda pin: pin[1] + ports[pin[2]], found[3])
+        return f"  cell {first} {found[2]}\n{pins}  end\n"
+
+    def module(found: re.Match[str]) -> str:
+        if found[1] in stands_for and stands_for[found[1]][0] != found[1]:
             return ""
-        whole = re.sub(
-            r"^(  cell )(\S+)", lambda cell: cell[1] + new_name.get(cell[2], cell[2]), found[0], flags=re.MULTILINE
-        )
-        return f"attribute \\keep_hierarchy 1\n{whole}" if found[1] in new_name else whole
+        kept = "attribute \\keep_hierarchy 1\n" if found[1] in stands_for else ""
+        return kept + _CELL.sub(instance, found[0])
 
-    return _MODULE.sub(changed, text)
+    return _MODULE.sub(module, text)
+
+
+def _canonical(body: str) -> tuple[str, dict[str, str]]:
+    """A module's body with its names numbered in the order in which the cells use them, and name → number."""
+    names: dict[str, str] = {}
+
+    def numbered(found: re.Match[str]) -> str:
+        return names.setdefault(found[0], f"<{len(names)}>")
+
+    wires, rest = [], []
+    for line in body.splitlines():
+        words = line.split()
+        if words and words[0] == "wire":
+            wires.append(words)
+        elif words and words[0] != "attribute":
+            kept = re.match(r" *(?:cell \S+ |connect \S+ (?=.)|parameter )", line)
+            start = kept.end() if kept and line.startswith("  ") else 0
+            rest.append(line[:start] + _NAME.sub(numbered, line[start:]))
+    # A port's number in the declaration is its place among the ports, which says nothing of the circuit.
+    declared = sorted((names.setdefault(words[-1], f"<{len(names)}>"), *words[1:4]) for words in wires)
+    return "\n".join([*rest, *map(str, declared)]), names
 
 
 def shuffled(text: str, seed: int) -> str:

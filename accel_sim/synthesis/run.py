@@ -18,7 +18,7 @@ from accel_sim.synthesis.liberty import Library, read_liberty
 from accel_sim.synthesis.measure import MEASURED_CYCLES, Measurement, measure
 from accel_sim.synthesis.operands import Operands
 from accel_sim.synthesis.unit import Unit
-from accel_sim.synthesis.yosys import Flow, yosys_version
+from accel_sim.synthesis.yosys import AREA, Flow, yosys_version
 
 JOURNAL = "measurements.jsonl"
 """In a run's folder: what it is of in the first line, then a line a unit, as it was finished."""
@@ -36,7 +36,7 @@ class Request:
     """Names of units; all where there are none."""
     patterns: tuple[Pattern, ...] = PATTERNS
     jobs: int = 2
-    flow: Flow = Flow()
+    flow: Flow = AREA
     remappings: int = 4
     """How often each processing element is mapped again in another order."""
     node_nm: float | None = None

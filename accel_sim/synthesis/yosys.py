@@ -98,8 +98,8 @@ def _scratch(library: Library) -> tempfile.TemporaryDirectory:
 def synthesise(component: wiring.Component, library: Library, flow: Flow = AREA, remappings: int = 0) -> Mapped:
     """Map a component to the library's cells.
 
-    For each of the `remappings`, wires and cells of the generic netlist get other names and another order and are mapped
-    again: the same circuit as the mapper sees it in another order (its "mapping noise").
+    For each of the `remappings`, wires and cells of the generic netlist get other names and another order and are
+    mapped again: the same circuit as the mapper sees it in another order (its "mapping noise").
 
     Raises AccelSimError where Yosys is missing, fails, or takes longer than the flow's time limit.
     """

@@ -1,0 +1,141 @@
+"""A whole run: the command, its folder, what it takes over, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("amaranth", reason="pip install 'accel_sim[rtl]'")
+
+import tiny_library
+
+from accel_sim.cli.main import main
+from accel_sim.errors import AccelSimError
+from accel_sim.pattern import Pattern
+from accel_sim.shipped import folder
+from accel_sim.synthesis.report import taxes
+from accel_sim.synthesis.run import JOURNAL, Request, remaining, synthesise_library
+from accel_sim.synthesis.table import ELEMENT_COLUMNS, form_rows, write_run
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """`accel-sim synthesize` in this process, in an empty folder: (exit status, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["accel-sim", "synthesize", *map(str, arguments)])
+        with pytest.raises(SystemExit) as leave:
+            main()
+        return leave.value.code or 0, capsys.readouterr().err
+
+    return run
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Multiplexers, magnitudes and the adder over two patterns, in a folder: (request, what was measured)."""
+    place = tmp_path_factory.mktemp("run")
+    request = Request(
+        liberty=tiny_library.written(place),
+        name="tiny",
+        out=place / "tables",
+        trace=folder("traces") / "smollm2-135m",
+        units=("select_onehot", "magnitude", "adder"),
+        patterns=(Pattern("2:4"), Pattern("4:8")),
+        jobs=1,
+    )
+    measured: list[str] = []
+    write_run(synthesise_library(request, measured.append))
+    return request, measured
+
+
+def test_a_run_is_a_folder_of_tables(run):
+    request, measured = run
+    assert sorted(measured) == ["adder", "magnitude 4", "magnitude 8", "select_onehot 2:4", "select_onehot 4:8"]
+    units = {(row["unit"], row["m"]): row for row in rows(request.out / "units.csv")}
+    assert list(units) == [("adder", ""), *((name, m) for name in ("select_onehot", "magnitude") for m in ("4", "8"))]
+    adder = units["adder", ""]
+    assert adder["n"] == adder["lanes"] == "" and adder["bits"] == "8" and adder["flip_flops"] == "0"
+    assert float(adder["nand2"]) == pytest.approx(float(adder["area_um2"]) / 1.5, rel=1e-4)
+    assert float(adder["energy_pj"]) > 0 and float(adder["leakage_nw"]) > 0
+    assert adder["source"].startswith("tiny.lib, Yosys")
+    record = json.loads((request.out / "run.json").read_text())
+    assert record["library"] == "tiny" and record["nand2_cell"] == "NAND2" and record["flip_flop"]["cell"] == "DFF"
+    assert record["flip_flop"]["area_um2"] == 6 and record["supply_v"] == 1
+    assert record["operands"]["trace"] == "smollm2-135m"
+    forms = {row["kind"]: row for row in rows(request.out / "closed_forms.csv")}
+    assert forms["select_onehot"]["rows"] == "2" and float(forms["magnitude"]["rms_percent"]) < 5
+    assert "## Closed forms" in (request.out / "report.md").read_text()
+
+
+def test_a_resumed_run_measures_only_what_is_missing(run):
+    request, _ = run
+    more = replace(request, resume=True, units=(*request.units, "multiplier"))
+    assert remaining(more) == 1
+    measured: list[str] = []
+    found = synthesise_library(more, measured.append)
+    assert measured == ["multiplier"] and len(found.measurements) == 6
+    assert len((request.out / JOURNAL).read_text().splitlines()) == 7
+
+
+def test_a_run_of_something_else_is_not_resumed(run, tmp_path):
+    request, _ = run
+    for changes in ({"remappings": 1}, {"liberty": tiny_library.written(tmp_path, extra=" ")}):
+        with pytest.raises(AccelSimError, match="was made with another"):
+            synthesise_library(replace(request, resume=True, **changes))
+
+
+def test_taxes_are_relative_to_the_dense_element_of_as_many_lanes():
+    dense = dict.fromkeys(ELEMENT_COLUMNS) | {
+        "lanes": 16, "area_um2": 100.0, "energy_pj": 10.0, "delay_ns": 5.0, "noise_low_um2": 99.0,
+        "noise_high_um2": 101.0,
+    }  # fmt: skip
+    sparse = dense | {
+        "n": 3, "m": 4, "operand_mux": "onehot", "metadata": "bitmap", "operand_mux_register": "false",
+        "area_um2": 120.0, "energy_pj": 13.0, "delay_ns": 6.0, "noise_low_um2": 118.8, "noise_high_um2": 121.2,
+    }  # fmt: skip
+    other = sparse | {"lanes": 8}
+    (row,) = taxes([dense, sparse, other])
+    assert row["area_tax"] == pytest.approx(0.2) and row["energy_tax"] == pytest.approx(0.3)
+    assert row["area_tax_low"] == pytest.approx(118.8 / 101 - 1)
+    assert row["area_tax_high"] == pytest.approx(121.2 / 99 - 1)
+    assert row["area_gain"] == pytest.approx(4 / 3 / 1.2 * 15 / 16)  # five groups of three fill 15 of 16 lanes
+
+
+def test_rows_without_area_and_without_enough_company_have_no_form():
+    empty = {"unit": "decode_bitmap_onehot", "n": 1, "m": 4, "lanes": None, "bits": 8, "nand2": None}
+    wires = {"unit": "select_full", "n": 1, "m": 4, "lanes": None, "bits": 8, "nand2": 0.0}
+    one = {"unit": "dot_product", "n": None, "m": None, "lanes": 4, "bits": 8, "nand2": 3000.0}
+    assert form_rows([empty, wires, one]) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--liberty", "nothing.lib"], "nothing.lib: cannot be read"),
+        (["--liberty", __file__], "not a Liberty file"),
+        (["--liberty", "TINY", "--units", "mul8"], "unit 'mul8': expected some of processing_elements"),
+        (["--liberty", "TINY", "--patterns", "4:2"], "pattern '4:2'"),
+        (["--liberty", "TINY", "--trace", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_synthesised_is_one_line(command, tmp_path, arguments, message):
+    tiny = str(tiny_library.written(tmp_path))
+    status, said = command(*(tiny if argument == "TINY" else argument for argument in arguments))
+    assert status == 2 and message in said and len(said.strip().splitlines()) == 1
+
+
+def test_a_library_without_flip_flops_is_refused(command, tmp_path):
+    status, said = command("--liberty", tiny_library.written(tmp_path, leave_out="DFF"))
+    assert status == 2 and "no usable flip-flop" in said
