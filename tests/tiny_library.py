@@ -93,7 +93,8 @@ CELLS = {
 def text(units: str = UNITS, leave_out: str = "", extra: str = "") -> str:
     """The library, without one of its cells or with another one."""
     cells = "".join(cell for name, cell in CELLS.items() if name != leave_out)
-    return f"/* tiny */ library (tiny) {{ nom_voltage : 1.0; nom_temperature : 25;{units}{_TEMPLATES}{cells}{extra}}}\n"
+    head = "/* tiny */ library (tiny) { delay_model : table_lookup; nom_voltage : 1.0; nom_temperature : 25;"
+    return f"{head}{units}{_TEMPLATES}{cells}{extra}}}\n"
 
 
 def written(folder: Path, **changes: str) -> Path:
