@@ -134,7 +134,7 @@ def _check(libraries: list[str]) -> None:
 
     table = table_of("Area tax of whole synthesised processing elements and of the sum of their parts")
     columns = ("library", "lanes", "pattern", "multiplexer", "metadata", "register")
-    figures = ("synthesised", "mapping noise", "predicted", "error", "allowed", "holds", "energy tax", "delay ns")
+    figures = ("synthesised", "over mappings", "predicted", "error", "allowed", "holds", "energy tax", "delay ns")
     for column in (*columns, *figures):
         table.add_column(column, justify="left" if column in columns else "right", no_wrap=True)
     found = [element_checks(library) for library in libraries]
@@ -158,8 +158,8 @@ def _check(libraries: list[str]) -> None:
                 f"{_known(one.synthesised_delay_ns, '.2f')} ({one.predicted_delay_ns:.2f})",
             )
     table.caption = (
-        "error, noise, allowed: percentage points of the dense element; allowed: the larger of 3 and 15 % of the tax;"
-        " noise: the tax over other mappings of the same netlists; in brackets: predicted"
+        "synthesised: by the first mapping; over mappings: of the same two netlists in other orders; error: predicted"
+        " less the middle of them, in points; allowed: the larger of 3 and 15 % of the tax; in brackets: predicted"
     )
     console().print(table)
     for checked in found:
