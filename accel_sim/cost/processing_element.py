@@ -47,8 +47,8 @@ class ElementCost:
     area_nand2: float
     """The same in NAND2-equivalents (GE)."""
     energy_pj: float
-    """A cycle in which every lane multiplies, at the library's own node and supply. With trees over large groups a lower
-    bound, for the reason at `delay_ns`."""
+    """A cycle in which every lane multiplies, at the library's own node and supply. With trees over large groups a
+    lower bound, for the reason at `delay_ns`."""
     delay_ns: float
     """The slowest path between two registers, setup included. Where the decoder is in it, a lower bound: the parts were
     timed one by one, so the fan-out of the select lines and their slow edges are in none of them."""
