@@ -41,13 +41,21 @@ def factors_like(codes: np.ndarray, channel_factors: bool, seed: int) -> np.ndar
     return np.random.default_rng(seed).choice([1, 2, 4, 127, 254, 255], codes.shape).astype(np.uint8)
 
 
+def operand_inputs(unit, codes: np.ndarray, valid: np.ndarray, factors: np.ndarray) -> dict[str, np.ndarray]:
+    """What a selector is given: behind the real elements whatever the codes hold, or 0 where it masks no padding."""
+    real = np.arange(codes.shape[1]) < valid[:, None]
+    masked = {"values": codes, "valid_count": valid} if unit.masked_padding else {"values": np.where(real, codes, 0)}
+    return masked | ({"factors": factors} if unit.channel_factors else {})
+
+
 def reference_groups(
     codes: np.ndarray, factors: np.ndarray, valid: np.ndarray, pattern: Pattern, encoding: Encoding
 ) -> dict[str, np.ndarray]:
     """kept [groups, N], bitmap and metadata [groups] of groups [groups, M] whose first `valid` elements are real."""
     kept, bitmaps, metadata = [], [], []
     for row, of_row, count in zip(codes, factors, valid, strict=True):
-        x = row[None, : max(1, count)]  # a group of nothing but padding keeps the same positions as one zero does
+        x = np.where(np.arange(pattern.m) < count, row, 0).astype(np.int8)[None, : max(1, count)]
+        # A group of nothing but padding keeps the same positions as one with a real zero does.
         values, positions = slots(x, backend("numpy").select(x, pattern, of_row[: max(1, count)]), pattern)
         kept.append(values[0, 0])
         bitmaps.append(sum(1 << int(position) for position in positions[0, 0]))

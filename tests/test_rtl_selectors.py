@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("amaranth", reason="pip install 'accel_sim[rtl]'")
 
 from rtl_gates import evaluate
-from rtl_groups import adversarial_codes, factors_like, padded_counts, reference_groups
+from rtl_groups import adversarial_codes, factors_like, operand_inputs, padded_counts, reference_groups
 from rtl_operands import assert_refused, real_operands, require_simulator
 
 from accel_sim.pattern import ENCODINGS, HierarchicalPattern, Pattern
@@ -24,9 +24,8 @@ PATTERNS = ("1:4", "2:4", "3:4", "4:8", "3:5", "4:4")
 def check_selector(unit: Selector, codes: np.ndarray, simulator: str = "amaranth") -> None:
     """Every output of the selector on groups [groups, M], every second one padded by some amount."""
     valid = padded_counts(len(codes), unit.pattern.m, seed=1)
-    codes = np.where(np.arange(unit.pattern.m) < valid[:, None], codes, 0).astype(np.int8)
     factors = factors_like(codes, unit.channel_factors, seed=2)
-    inputs = {"values": codes, "valid_count": valid} | ({"factors": factors} if unit.channel_factors else {})
+    inputs = operand_inputs(unit, codes, valid, factors)
     got = run(unit, inputs, simulator, cycles=len(codes) + unit.latency)
     for port, wanted in reference_groups(codes, factors, valid, unit.pattern, unit.encoding).items():
         if port in got:  # of N = M an enumerative code has no bits
@@ -39,6 +38,12 @@ def test_selectors_return_the_references_bits(text, kind):
     codes = adversarial_codes(8, Pattern(text).m, seed=4)
     for encoding, channel_factors, pipelined in (("bitmap", False, True), ("index", True, False)):
         check_selector(Selector(Pattern(text), kind, encoding, channel_factors, pipelined), codes)
+
+
+def test_padding_of_zeros_needs_no_mask():
+    for channel_factors in (False, True):
+        unit = Selector(Pattern("4:8"), "rank", "bitmap", channel_factors, masked_padding=False)
+        check_selector(unit, adversarial_codes(8, 8, seed=4))
 
 
 def test_eight_of_sixteen_returns_the_references_bits():
@@ -106,11 +111,10 @@ def check_flexible(texts, channel_factors, pipelined, windows):
     unit = FlexibleSelector(patterns, channel_factors, pipelined)
     codes = adversarial_codes(windows, unit.pattern.m, seed=7)
     valid = padded_counts(len(codes), unit.pattern.m, seed=8)
-    codes = np.where(np.arange(unit.pattern.m) < valid[:, None], codes, 0).astype(np.int8)
     factors = factors_like(codes, channel_factors, seed=9)
     modes = np.random.default_rng(10).integers(0, len(patterns), len(codes))
-    inputs = {"mode": modes, "values": codes, "valid_count": valid}
-    got = run(unit, inputs | ({"factors": factors} if channel_factors else {}), cycles=len(codes) + unit.latency)
+    inputs = {"mode": modes} | operand_inputs(unit, codes, valid, factors)
+    got = run(unit, inputs, cycles=len(codes) + unit.latency)
     for mode, pattern in enumerate(patterns):
         here = np.flatnonzero(modes == mode)
         groups = unit.pattern.m // pattern.m

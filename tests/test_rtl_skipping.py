@@ -11,7 +11,7 @@ pytest.importorskip("amaranth", reason="pip install 'accel_sim[rtl]'")
 
 from amaranth.hdl import Module
 from amaranth.sim import Simulator
-from rtl_groups import adversarial_codes, factors_like, padded_counts, reference_groups
+from rtl_groups import adversarial_codes, factors_like, operand_inputs, padded_counts, reference_groups
 from rtl_operands import assert_refused
 
 from accel_sim.functional.backends import backend
@@ -193,10 +193,9 @@ def test_two_level_selectors_of_every_kind_and_encoding(text):
 def check_two_levels(pattern, kind, encoding, channel_factors, pipelined):
     codes = adversarial_codes(6, pattern.m, seed=pattern.m)
     valid = padded_counts(len(codes), pattern.m, seed=1)
-    codes = np.where(np.arange(pattern.m) < valid[:, None], codes, 0).astype(np.int8)
     factors = factors_like(codes, channel_factors, seed=2)
     unit = HierarchicalSelector(pattern, kind, encoding, channel_factors, pipelined)
-    inputs = {"values": codes, "valid_count": valid} | ({"factors": factors} if channel_factors else {})
+    inputs = operand_inputs(unit, codes, valid, factors)
     got = run(unit, inputs, cycles=len(codes) + unit.latency)
     expected = reference_groups(codes, factors, valid, pattern, encoding)
     for port, wanted in expected.items():

@@ -62,44 +62,9 @@ class FactoredMagnitudes(wiring.Component):
         return m
 
 
-class GroupScores(wiring.Component):
-    """values[count × s8] (with `channel_factors` also factors[count × u8]), valid_count → scores[count × u score_bits].
-
-    Above the score, a bit says that the element is real: of the group, only the first `valid_count` are, and what pads
-    the rest (with values of 0) is never preferred to them. That makes 8 bits, or 16 with factors. Combinational.
-
-    Raises AccelSimError for a count below 1.
-    """
-
-    latency = 0
-
-    def __init__(self, count: int, channel_factors: bool = False) -> None:
-        self.count, self.channel_factors = _positive(count), channel_factors
-        self.score_bits = MAGNITUDE_BITS + (FACTOR_BITS if channel_factors else 0) + 1
-        super().__init__(
-            {
-                **operand_ports(count, channel_factors),
-                "scores": Out(data.ArrayLayout(unsigned(self.score_bits), count)),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.magnitudes = magnitudes = (FactoredMagnitudes if self.channel_factors else Magnitudes)(self.count)
-        m.d.comb += magnitudes.values.eq(self.values)
-        if self.channel_factors:
-            m.d.comb += magnitudes.factors.eq(self.factors)
-        for position, score in enumerate(self.scores):
-            m.d.comb += score.eq(Cat(magnitudes.scores[position][: self.score_bits - 1], self.valid_count > position))
-        return m
-
-
-def operand_ports(count: int, channel_factors: bool) -> dict[str, wiring.Member]:
-    """What a selector of `count` elements takes in; all of them count as real where `valid_count` is left alone."""
-    ports = {"values": In(data.ArrayLayout(signed(8), count)), "valid_count": In(range(count + 1), init=count)}
-    if channel_factors:
-        ports["factors"] = In(data.ArrayLayout(unsigned(FACTOR_BITS), count))
-    return ports
+def score_bits(channel_factors: bool) -> int:
+    """Bits that a score of a symmetric code needs: the highest one of Magnitudes and FactoredMagnitudes is always 0."""
+    return MAGNITUDE_BITS + (FACTOR_BITS if channel_factors else 0)
 
 
 def _magnitude(value: Value) -> Value:

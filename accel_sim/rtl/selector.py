@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Module, Value, signed
+from amaranth.hdl import Cat, Module, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,17 +20,20 @@ from accel_sim.rtl.compaction import Compaction
 from accel_sim.rtl.metadata_port import MetadataPortComponent
 from accel_sim.rtl.operand_select import one_level
 from accel_sim.rtl.pipeline import Cuts, delayed
-from accel_sim.rtl.scores import GroupScores, operand_ports
+from accel_sim.rtl.scores import FACTOR_BITS, FactoredMagnitudes, Magnitudes, score_bits
 from accel_sim.rtl.top_n import TopN, TopNKind
 
 
 class Selector(MetadataPortComponent):
     """values[M × s8] (with `channel_factors` also factors[M × u8]) → kept[N × s8], metadata[bits], bitmap[M].
 
-    Of the group, the first `valid_count` elements (all, if that is left alone) are real, and the rest is padding, whose
-    values must be 0: it is never preferred to a real element, and the lowest of it fills the slots that are left.
     Kept values stay in ascending feature order; the score is |value|, or |value|·factor, and ties go to the lower
     feature. Codes are −127 … 127. `latency` cycles where `pipelined`, else combinational; a group a cycle in any case.
+
+    A last group is padded behind its real elements with values of 0. The tie rule alone then does what is wanted:
+    padding is never preferred to a real element, and the lowest of it fills the slots that are left. With
+    `masked_padding` there is an input valid_count, how many elements are real (all, if it is left alone), and whatever
+    comes behind them counts as 0; without it the values must be 0.
 
     Raises AccelSimError for a pattern of two levels, another kind, and another metadata encoding.
     """
@@ -42,15 +45,15 @@ class Selector(MetadataPortComponent):
         metadata: Encoding = "bitmap",
         channel_factors: bool = False,
         pipelined: bool = False,
+        masked_padding: bool = True,
     ) -> None:
         self.pattern, self.kind, self.encoding = one_level(pattern), kind, metadata
-        self.channel_factors, self.pipelined = channel_factors, pipelined
-        self._scores = GroupScores(pattern.m, channel_factors)
-        self._top_n = TopN(pattern, kind, self._scores.score_bits, pipelined)
+        self.channel_factors, self.pipelined, self.masked_padding = channel_factors, pipelined, masked_padding
+        self._top_n = TopN(pattern, kind, score_bits(channel_factors), pipelined)
         self.latency = self._top_n.latency + channel_factors + 1 if pipelined else 0
         super().__init__(
             {
-                **operand_ports(pattern.m, channel_factors),
+                **operand_ports(pattern.m, channel_factors, masked_padding),
                 "kept": Out(data.ArrayLayout(signed(8), pattern.n)),
                 "metadata": Out(pattern.metadata_bits(metadata)),
                 "bitmap": Out(pattern.m),
@@ -61,12 +64,12 @@ class Selector(MetadataPortComponent):
         m = Module()
         m.submodules.top_n = self._top_n
         m.submodules.compaction = compaction = Compaction(self.pattern, self.encoding)
-        scores = scored(m, self, self._scores)
+        values, scores = operands(m, self)
         cuts = Cuts(m, self.pipelined)
         m.d.comb += [
-            self._top_n.scores.eq(scores),
+            self._top_n.scores.eq(Cat(*scores)),
             compaction.bitmap.eq(self._top_n.bitmap),
-            compaction.words.eq(delayed(m, self.values, max(0, self.latency - 1), "values")),
+            compaction.words.eq(delayed(m, Cat(*values), max(0, self.latency - 1), "values")),
             self.kept.eq(cuts.cut(compaction.kept, "kept_register")),
             self.metadata.eq(cuts.cut(compaction.metadata, "metadata_register")),
             self.bitmap.eq(cuts.cut(self._top_n.bitmap, "bitmap_register")),
@@ -74,40 +77,61 @@ class Selector(MetadataPortComponent):
         return m
 
 
-def scored(m: Module, selector: wiring.Component, scores: GroupScores) -> data.View:
-    """The scores of a selector's operands, behind a register where they are products and the selector is pipelined."""
-    m.submodules.scores = scores
-    m.d.comb += [scores.values.eq(selector.values), scores.valid_count.eq(selector.valid_count)]
-    if not scores.channel_factors:
-        return scores.scores
-    m.d.comb += scores.factors.eq(selector.factors)
-    return Cuts(m, selector.pipelined).cut(scores.scores, "score_register")
+def operand_ports(count: int, channel_factors: bool, masked_padding: bool) -> dict[str, wiring.Member]:
+    """What a selector of `count` elements takes in."""
+    ports = {"values": In(data.ArrayLayout(signed(8), count))}
+    if channel_factors:
+        ports["factors"] = In(data.ArrayLayout(unsigned(FACTOR_BITS), count))
+    if masked_padding:
+        ports["valid_count"] = In(range(count + 1), init=count)
+    return ports
+
+
+def operands(m: Module, selector: wiring.Component) -> tuple[list[Value], list[Value]]:
+    """A selector's values, 0 where they pad, and their scores: products behind a register, if it is pipelined."""
+    values = list(selector.values)
+    if selector.masked_padding:
+        real = [selector.valid_count > position for position in range(len(values))]
+        values = [value.as_unsigned() & bit.replicate(8) for value, bit in zip(values, real, strict=True)]
+    m.submodules.magnitudes = magnitudes = (FactoredMagnitudes if selector.channel_factors else Magnitudes)(len(values))
+    m.d.comb += magnitudes.values.eq(Cat(*values))
+    scores = [score[: score_bits(selector.channel_factors)] for score in magnitudes.scores]
+    if selector.channel_factors:
+        m.d.comb += magnitudes.factors.eq(selector.factors)
+        cuts = Cuts(m, selector.pipelined)
+        scores = [cuts.cut(score, f"score_{position}") for position, score in enumerate(scores)]
+    return values, scores
 
 
 class FlexibleSelector(wiring.Component):
     """One selector for patterns of one density, switched by `mode`: an index into `patterns`.
 
-    mode, values[M × s8] (factors[M × u8]), valid_count → kept[N × s8], bitmap[M], for N:M the pattern with the largest
-    M. The window of M features holds as many groups of the mode's pattern as fit: `bitmap` is their bitmaps side by
-    side, lowest features first, and `kept` their slots in the same order, so together they are a group of N:M to
-    whatever comes behind. All comparisons of the largest pattern are there; a mode counts those within its groups.
-    `valid_count` counts through the whole window. The kind is `rank`; timing as of `Selector`.
+    mode, values[M × s8] (factors[M × u8]) → kept[N × s8], bitmap[M], for N:M the pattern with the largest M. The
+    window of M features holds as many groups of the mode's pattern as fit: `bitmap` is their bitmaps side by side,
+    lowest features first, and `kept` their slots in the same order, so together they are a group of N:M to whatever
+    comes behind. All comparisons of the largest pattern are there; a mode counts those within its groups.
+    The kind is `rank`; timing and padding, through the whole window, are as of `Selector`.
 
     Raises AccelSimError unless there are at least two patterns of one level and one density, N < M, no two the same,
     each M dividing the largest.
     """
 
-    def __init__(self, patterns: Sequence[Pattern], channel_factors: bool = False, pipelined: bool = False) -> None:
+    def __init__(
+        self,
+        patterns: Sequence[Pattern],
+        channel_factors: bool = False,
+        pipelined: bool = False,
+        masked_padding: bool = True,
+    ) -> None:
         self.patterns = _one_density(patterns)
         self.pattern = max(self.patterns, key=lambda pattern: pattern.m)
-        self.channel_factors, self.pipelined = channel_factors, pipelined
-        self._scores = GroupScores(self.pattern.m, channel_factors)
-        counted = top_n_rank.latency(self.pattern, self._scores.score_bits)
+        self.channel_factors, self.pipelined, self.masked_padding = channel_factors, pipelined, masked_padding
+        counted = top_n_rank.latency(self.pattern, score_bits(channel_factors))
         self.latency = counted + channel_factors + 1 if pipelined else 0
         super().__init__(
             {
                 "mode": In(range(len(self.patterns))),
-                **operand_ports(self.pattern.m, channel_factors),
+                **operand_ports(self.pattern.m, channel_factors, masked_padding),
                 "kept": Out(data.ArrayLayout(signed(8), self.pattern.n)),
                 "bitmap": Out(self.pattern.m),
             }
@@ -117,12 +141,13 @@ class FlexibleSelector(wiring.Component):
         m = Module()
         cuts = Cuts(m, self.pipelined)
         mode = delayed(m, self.mode, self.latency - 2 if self.pipelined else 0, "mode")  # it steers the counts
-        lower_wins = top_n_rank.compared_pairs(m, list(scored(m, self, self._scores)), cuts)
+        values, scores = operands(m, self)
+        lower_wins = top_n_rank.compared_pairs(m, scores, cuts)
         bitmap = cuts.cut(Cat(self._kept(m, own, lower_wins, mode) for own in range(self.pattern.m)), "kept_by_rank")
         m.submodules.compaction = compaction = Compaction(self.pattern, "bitmap")
         m.d.comb += [
             compaction.bitmap.eq(bitmap),
-            compaction.words.eq(delayed(m, self.values, max(0, self.latency - 1), "values")),
+            compaction.words.eq(delayed(m, Cat(*values), max(0, self.latency - 1), "values")),
             self.kept.eq(cuts.cut(compaction.kept, "kept_register")),
             self.bitmap.eq(cuts.cut(bitmap, "bitmap_register")),
         ]

@@ -20,8 +20,8 @@ from accel_sim.rtl.metadata import MetadataDecoder
 from accel_sim.rtl.metadata_port import MetadataPortComponent
 from accel_sim.rtl.operand_select import one_level
 from accel_sim.rtl.pipeline import Cuts, delayed
-from accel_sim.rtl.scores import GroupScores, Magnitudes, operand_ports
-from accel_sim.rtl.selector import scored
+from accel_sim.rtl.scores import Magnitudes, score_bits
+from accel_sim.rtl.selector import operand_ports, operands
 from accel_sim.rtl.top_n import TopN, TopNKind
 
 
@@ -194,7 +194,7 @@ class _InnerGroup:
     """Kept values, and their metadata above them."""
     bitmap: Value
     strength: Value
-    """The sum of kept scores, and above it a bit that says that not all of the group is padding."""
+    """The sum of kept scores."""
 
 
 class HierarchicalSelector(MetadataPortComponent):
@@ -202,9 +202,10 @@ class HierarchicalSelector(MetadataPortComponent):
 
     Every inner group of M0 keeps its N0 highest scores, then the N1 inner groups with the largest sum of kept scores
     stay; ties go to the lower feature and to the lower inner group. Metadata are the outer level's field, then those of
-    the inner groups that stay. `valid_count` as of `Selector`, through all M1·M0 elements: padding is never preferred,
-    nor is an inner group of nothing else. Pipelined, registers stand behind the products of factors, the inner top-N
-    circuits, the inner compactions, the sums, the outer top-N circuit and the outer compaction.
+    the inner groups that stay. Padding is as of `Selector`, through all M1·M0 elements; an inner group of nothing else
+    is never preferred to a real one either, as its sum is 0 and it comes behind. Pipelined, registers stand behind the
+    products of factors, the inner top-N circuits, the inner compactions, the sums, the outer top-N circuit and the
+    outer compaction.
 
     Raises AccelSimError unless the pattern has two levels, and for another kind or metadata encoding.
     """
@@ -216,21 +217,21 @@ class HierarchicalSelector(MetadataPortComponent):
         metadata: Encoding = "bitmap",
         channel_factors: bool = False,
         pipelined: bool = False,
+        masked_padding: bool = True,
     ) -> None:
         if not isinstance(pattern, HierarchicalPattern):
             raise AccelSimError(f"pattern {pattern}: expected one of two levels, such as 1:2 of 4:8")
         self.pattern, self.kind, self.encoding = pattern, kind, metadata
-        self.channel_factors, self.pipelined = channel_factors, pipelined
-        self._scores = GroupScores(pattern.m, channel_factors)
-        self._score_bits = self._scores.score_bits - 1
+        self.channel_factors, self.pipelined, self.masked_padding = channel_factors, pipelined, masked_padding
+        self._score_bits = score_bits(channel_factors)
         self._sum_bits = self._score_bits + index_bits(pattern.inner.n)
-        self._inner = [TopN(pattern.inner, kind, self._scores.score_bits, pipelined) for _ in range(pattern.outer.m)]
-        self._outer = TopN(pattern.outer, kind, self._sum_bits + 1, pipelined)
-        self._inner_latency = channel_factors + self._inner[0].latency + 1 if pipelined else 0
-        self.latency = self._inner_latency + 1 + self._outer.latency + 1 if pipelined else 0
+        self._inner = [TopN(pattern.inner, kind, self._score_bits, pipelined) for _ in range(pattern.outer.m)]
+        self._outer = TopN(pattern.outer, kind, self._sum_bits, pipelined)
+        stages = channel_factors + self._inner[0].latency + 1 + 1 + self._outer.latency + 1
+        self.latency = stages if pipelined else 0
         super().__init__(
             {
-                **operand_ports(pattern.m, channel_factors),
+                **operand_ports(pattern.m, channel_factors, masked_padding),
                 "kept": Out(data.ArrayLayout(signed(8), pattern.n)),
                 "metadata": Out(pattern.metadata_bits(metadata)),
                 "bitmap": Out(pattern.m),
@@ -240,8 +241,8 @@ class HierarchicalSelector(MetadataPortComponent):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         cuts = Cuts(m, self.pipelined)
-        scores = scored(m, self, self._scores)
-        groups = [self._inner_group(m, cuts, number, scores) for number in range(self.pattern.outer.m)]
+        values, scores = operands(m, self)
+        groups = [self._inner_group(m, cuts, number, values, scores) for number in range(self.pattern.outer.m)]
         wait = 1 + self._outer.latency if self.pipelined else 0
         m.submodules.outer = self._outer
         m.submodules.compaction = compaction = Compaction(self.pattern.outer, self.encoding, len(groups[0].word))
@@ -265,7 +266,7 @@ class HierarchicalSelector(MetadataPortComponent):
         ]
         return m
 
-    def _inner_group(self, m: Module, cuts: Cuts, number: int, scores: data.View) -> _InnerGroup:
+    def _inner_group(self, m: Module, cuts: Cuts, number: int, values: list[Value], scores: list[Value]) -> _InnerGroup:
         """What inner group `number` keeps, and how strong that is."""
         inner = self.pattern.inner
         elements = range(number * inner.m, (number + 1) * inner.m)
@@ -276,16 +277,15 @@ class HierarchicalSelector(MetadataPortComponent):
         m.submodules[f"inner_compaction_{number}"] = compaction = Compaction(inner, self.encoding, 8 + carried)
         until_product = int(self.pipelined and self.channel_factors)
         for place, element in enumerate(elements):
-            value = delayed(m, self.values[element], until_product, f"value_{element}")
+            value = delayed(m, values[element], until_product, f"value_{element}")
             word = Cat(value, scores[element][:carried])
             m.d.comb += compaction.words[place].eq(delayed(m, word, top_n.latency, f"word_{element}"))
         m.d.comb += compaction.bitmap.eq(top_n.bitmap)
         kept = cuts.cut(compaction.kept, f"inner_kept_{number}")
         metadata = cuts.cut(compaction.metadata, f"inner_metadata_{number}")
         bitmap = cuts.cut(top_n.bitmap, f"inner_bitmap_{number}")
-        is_real = delayed(m, self.valid_count > elements.start, self._inner_latency, f"real_{number}")
-        strength = Cat(self._sum(m, number, kept)[: self._sum_bits], is_real)
-        return _InnerGroup(Cat(Cat(word[:8] for word in kept), metadata), bitmap, strength)
+        word = Cat(Cat(word[:8] for word in kept), metadata)
+        return _InnerGroup(word, bitmap, self._sum(m, number, kept)[: self._sum_bits])
 
     def _sum(self, m: Module, number: int, kept: data.View) -> Value:
         """The sum of the kept scores of an inner group."""

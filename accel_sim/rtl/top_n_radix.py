@@ -17,16 +17,17 @@ def latency(pattern: Pattern, score_bits: int) -> int:
 def top_n(m: Module, scores: list[Value], n: int, cuts: Cuts) -> Value:
     """The bitmap [M] of scores [M], ties to the lower position.
 
-    Of the candidates (at first all), those whose bit is 1 beat the others: they are kept if there is room for all of
-    them, and the others stay candidates; otherwise only they stay. Candidates left at the end have equal scores.
+    Of the candidates (at first all), those whose bit is 1 beat the others. If they leave room, they are kept and the
+    others stay candidates; otherwise only they stay. Of the candidates left at the end the lowest fill what room there
+    is. (Those that fill it exactly may stay candidates, as only they can be kept; counting below N takes less logic.)
     """
     count = len(scores)
     kept, candidates = C(0, count), C(2**count - 1, count)
     for bit in reversed(range(len(scores[0]))):
         ones = candidates & Cat(score[bit] for score in scores)
-        m.submodules[f"popcount_{bit}"] = fits = CountBelow(count, n + 1)
-        m.d.comb += fits.value.eq(kept | ones)
-        all_fit = fits.below.replicate(count)
+        m.submodules[f"popcount_{bit}"] = fit = CountBelow(count, n)
+        m.d.comb += fit.value.eq(kept | ones)
+        all_fit = fit.below.replicate(count)
         still = candidates & (Cat(score[bit] for score in scores) ^ all_fit)
         kept = cuts.cut(kept | (ones & all_fit), f"kept_{bit}")
         candidates = cuts.cut(still, f"candidates_{bit}")
