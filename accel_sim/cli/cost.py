@@ -11,11 +11,11 @@ LADDER = ("2:4", "4:8", "8:16", "16:32")
 
 def cost(
     what: Annotated[
-        Literal["libraries", "elements", "check", "published", "methods"],
+        Literal["libraries", "forms", "elements", "check", "published", "methods"],
         typer.Argument(
-            help="libraries: what the tables are of. elements: one processing element a pattern. check: sums of parts"
-            " against whole synthesised elements. published: gains of others beside ours. methods: criteria and"
-            " mitigations."
+            help="libraries: what the tables are of. forms: their closed forms. elements: one processing element a"
+            " pattern. check: sums of parts against whole synthesised elements. published: gains of others beside ours."
+            " methods: criteria and mitigations."
         ),
     ],
     library: Annotated[
@@ -38,6 +38,8 @@ def cost(
     libraries = library or list(shipped())
     if what == "libraries":
         _libraries(libraries)
+    elif what == "forms":
+        _forms(libraries)
     elif what == "elements":
         _elements(libraries, lanes, operand_mux, metadata)
     elif what == "check":
@@ -92,6 +94,30 @@ def _libraries(libraries: list[str]) -> None:
         "GE: NAND2-equivalents; multiplier: 8×8 bits, signed; anchor: onto published 45 nm energies; mapped by: version"
         " of Yosys"
     )
+    console().print(table)
+
+
+def _forms(libraries: list[str]) -> None:
+    from accel_sim.cli.screen import console, table_of
+    from accel_sim.cost.forms import FORMS
+    from accel_sim.cost.run import synthesis_run
+
+    runs = [synthesis_run(name) for name in libraries]
+    table = table_of("Closed forms of area: NAND2-equivalents a piece, and how far the rows lie from them")
+    table.add_column("unit")
+    table.add_column("pieces")
+    for run in runs:
+        table.add_column(run.library, justify="right")
+        table.add_column("rms, worst %", justify="right")
+    for kind, form in FORMS.items():
+        cells = []
+        for run in runs:
+            one = run.coefficients.get(kind)
+            cells += (
+                ["", ""] if one is None else [f"{one.value:.3g}", f"{one.rms_percent:.0f}, {one.worst_percent:.0f}"]
+            )
+        if any(cells):
+            table.add_row(kind, form.text, *cells)
     console().print(table)
 
 
