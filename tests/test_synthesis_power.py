@@ -54,13 +54,13 @@ def test_steps_that_fill_the_pipeline_are_not_counted(tmp_path, library):
 def test_a_register_pays_for_its_clock_in_every_cycle(tmp_path, library):
     """The clock pin's energy depends on D: at the rising edge on the D that is loaded, at the falling on the next."""
     register = netlist(tmp_path, library, {"d": 3}, {"q": 4}, {"u": ("DFF", {"CK": 2, "D": 3, "Q": 4})})
-    activity = simulate(register, {"d": words(0, 1, 1, 0, 0)}, warm_up=0)
+    activity = simulate(register, {"d": words(0, 1, 1, 0, 1)}, warm_up=0)
     assert activity.outputs["q"].tolist() == words(0, 0, 1, 1, 0).tolist()
     rising = 0.008 + 0.004 + 0.004 + 0.008  # D 0, 1, 1, 0 before the edges
-    falling = 0.002 + 0.002 + 0.001 + 0.001  # D 1, 1, 0, 0 behind them
+    falling = 0.002 + 0.002 + 0.001 + 0.002  # D 1, 1, 0, 1 behind them
     assert activity.clock_pj == pytest.approx((rising + falling) / 4 + 0.003 + wire_pf(library))
     assert activity.internal_pj == pytest.approx((0.02 + 0.01) / 4)
-    assert activity.switching_pj == pytest.approx(2 / 4 * (0.002 + wire_pf(library)) / 2)
+    assert activity.switching_pj == pytest.approx(3 / 4 * (0.002 + wire_pf(library)) / 2)
 
 
 def test_streams_do_not_touch_each_other(tmp_path, library):

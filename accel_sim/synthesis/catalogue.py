@@ -64,7 +64,7 @@ def _of_pattern(name: str, pattern: Pattern, build, drive, bits: int = 8) -> Uni
 
 def _processing_elements(patterns: tuple[Pattern, ...]) -> Iterator[Unit]:
     for lanes in (16, 8, 32):
-        yield _processing_element(lanes, None)
+        yield processing_element(lanes, None)
         for pattern in patterns:
             if pattern.n > lanes:
                 continue
@@ -72,22 +72,24 @@ def _processing_elements(patterns: tuple[Pattern, ...]) -> Iterator[Unit]:
                 continue
             muxes = OPERAND_MUXES if lanes < 32 and is_half(pattern) else ("onehot",)
             for operand_mux in muxes:
-                yield _processing_element(lanes, pattern, operand_mux)
+                yield processing_element(lanes, pattern, operand_mux)
     for pattern in [pattern for pattern in patterns if is_half(pattern) and pattern.n <= 16]:
-        yield _processing_element(16, pattern, "onehot", register=True)
-        yield _processing_element(16, pattern, "full", "index")
+        yield processing_element(16, pattern, "onehot", register=True)
+        yield processing_element(16, pattern, "full", "index")
         if pattern.m <= 8:
-            yield _processing_element(16, pattern, "onehot", "index")
-            yield _processing_element(16, pattern, "onehot", "enumerative")
+            yield processing_element(16, pattern, "onehot", "index")
+            yield processing_element(16, pattern, "onehot", "enumerative")
 
 
-def _processing_element(
+def processing_element(
     lanes: int,
     pattern: Pattern | None,
     operand_mux: OperandMux = "onehot",
     encoding: Encoding = "bitmap",
     register: bool = False,
 ) -> Unit:
+    """A whole processing element, dense or of a pattern."""
+
     def drive(operands: Operands, cycles: int) -> tuple[Ports, Ports]:
         tiles = operands.tiles(cycles, lanes, pattern)
         inputs = {"activations": tiles.activations, "weights": tiles.weights, "clear": tiles.clear}

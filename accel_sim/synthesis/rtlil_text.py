@@ -6,7 +6,7 @@ import random
 import re
 
 _MODULE = re.compile(r"^(?:attribute [^\n]*\n)*module (\S+)\n(.*?)^end\n", re.MULTILINE | re.DOTALL)
-_KEPT = re.compile(r"(?:.*\.)?(?:comparator|popcount)_[^.]*$")
+_KEPT = re.compile(r"(?:.*\.)?(?:(?:comparator|popcount)_[^.]*|top_n)$")
 _STATEMENT = re.compile(
     r"(?:^ *attribute [^\n]*\n)*(?:^ *(?:cell|process) [^\n]*\n.*?^  end\n|^ *\w+[^\n]*\n)", re.MULTILINE | re.DOTALL
 )
@@ -18,7 +18,7 @@ _PIN = re.compile(r"^(    connect )(\S+)", re.MULTILINE)
 def merge_equal_modules(text: str) -> str:
     """One module for all comparators, and for all population counts, that are alike, whatever their ports are called.
 
-    Their hierarchy is to be kept, so that the mapper meets each once and by itself.
+    Their hierarchy, and that of a selector's top-N circuit, is to be kept: the mapper meets each once and by itself.
     """
     first_of: dict[str, tuple[str, dict[str, str]]] = {}
     stands_for: dict[str, tuple[str, dict[str, str]]] = {}

@@ -120,7 +120,7 @@ def form_rows(units: Iterable[Row]) -> list[Row]:
 
 
 def run_record(run: Run) -> dict:
-    """run.json: what the run is of and was made with."""
+    """run.json: what the run is of and was made with; `units_s` adds up over units, `wall_s` is of the last start."""
     import amaranth
 
     library, flow = run.library, run.request.flow
@@ -147,6 +147,7 @@ def run_record(run: Run) -> dict:
         "operands": run.operands,
         "date": datetime.now(UTC).date().isoformat(),
         "wall_s": round(run.wall_s, 1),
+        "units_s": round(sum(each.wall_s for each in run.measurements.values()), 1),
     }
 
 

@@ -1,9 +1,10 @@
 """From an Amaranth component to cells of a library: Yosys and its abc, in a process of their own.
 
 The flow: flatten, `synth`, flip-flops by `dfflibmap`, logic by `abc` with its default script, whose objective is area.
-Comparators and population counts of selectors (modules named `comparator_*`, `popcount_*`) are mapped by themselves and
-flattened afterwards: abc's sweeping otherwise runs for minutes on them. Equal ones are mapped once. Registers have no
-reset: the units' datapaths need none, and what follows a pipeline's filling does not depend on it.
+Comparators, population counts and the top-N circuit of selectors (modules named `comparator_*`, `popcount_*`, `top_n`)
+are mapped by themselves and flattened afterwards: abc's sweeping otherwise runs for minutes. Equal ones are mapped
+once. `-noalumacc` keeps multipliers and adders apart: merged into multiply-accumulate cells they come out larger.
+Registers have no reset: the datapaths need none, and what follows the filling of a pipeline does not depend on it.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Flow:
         """As the run's record states it."""
         booth = " -booth" if self.booth else ""
         return (
-            f"synth -flatten -noalumacc{booth} (comparator_* and popcount_* mapped by themselves); dfflibmap; "
+            f"synth -flatten -noalumacc{booth} (comparator_*, popcount_*, top_n mapped by themselves); dfflibmap; "
             f"abc: {_ABC_SCRIPT}; flatten; opt_clean; registers without reset"
         )
 
