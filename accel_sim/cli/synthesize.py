@@ -22,7 +22,7 @@ def synthesize(
     remappings: Annotated[
         int, typer.Option(help="How often to map each processing element again, for the noise.", min=0)
     ] = 4,
-    time_limit: Annotated[float, typer.Option(help="Seconds that mapping one unit may take.", min=1)] = 150.0,
+    time_limit: Annotated[float, typer.Option(help="Seconds that mapping one unit may take.", min=1)] = 300.0,
     node: Annotated[float | None, typer.Option(help="The library's node in nm, for the record.", min=1)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Take over what a stopped run measured.")] = False,
 ) -> None:
