@@ -70,6 +70,7 @@ class Panel:
                 given[row] += [context.get(front.ready[s]) & context.get(front.valid[s]) for s in range(self.slices)]
             await context.tick()
             cycle += 1
+            assert cycle < 100 * self.groups, "the window never ends"
 
     def _offer(self, context, first, given, release, stalled) -> None:
         in_window = min(self.sync_window, self.groups - first)
