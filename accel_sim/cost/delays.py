@@ -19,6 +19,8 @@ from accel_sim.pattern import Pattern
 
 ARRAY_REGISTERS = 3
 """Operand, product and accumulator register: the clock edges between SRAM and a sum."""
+OUTPUT_SRAM_CYCLE = 1
+"""A requantised code is written in one cycle and can be read in the next."""
 EDGE_STAGES = ("metadata_decoder", "non_zero_finder", "activation_select")
 """Circuits at the array's edge between metadata and select lines, in series."""
 
@@ -51,6 +53,8 @@ class Delays:
     selector_latency_cycles: int
     """The selector, and the address generator where weights are gathered."""
     requantiser_latency_cycles: int
+    """The second accumulator where drain overlaps, the requantiser, and the output SRAM, which a store reads a cycle
+    after the last code is written."""
 
 
 def delays(arch: Arch, pattern: Pattern | None) -> Delays:
@@ -76,7 +80,7 @@ def delays(arch: Arch, pattern: Pattern | None) -> Delays:
         + (cycles.get("column_sums", 0) + 1 if operands.is_stationary(arch) else 0),
         selector_latency_cycles=(cycles["selector"] if derived.selects(arch, pattern) else 0)
         + cycles.get("gather_addresses", 0),
-        requantiser_latency_cycles=cycles["requantiser"],
+        requantiser_latency_cycles=(arch.array.drain == "overlapped") + cycles["requantiser"] + OUTPUT_SRAM_CYCLE,
     )
 
 
