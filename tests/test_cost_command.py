@@ -1,5 +1,9 @@
 """`accel-sim cost`: every table prints, and says what it was asked."""
 
+import re
+import shlex
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -38,9 +42,34 @@ def test_methods_are_those_of_the_machine_and_library():
 
 
 def test_check_prints_a_table():
-    assert "mapping noise" in printed("check")
+    assert "over mappings" in printed("check")
 
 
 def test_an_unknown_library_is_one_line():
     with pytest.raises(AccelSimError, match="known: nangate45"):
         printed("elements", "--library", "nangate46")
+
+
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "cost.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```console\n\$ accel-sim cost ([^\n]*)\n(.*?)^```", DOCUMENT, re.M | re.S)
+
+
+@pytest.mark.parametrize(("arguments", "expected"), EXAMPLES, ids=[arguments for arguments, _ in EXAMPLES])
+def test_the_documented_tables_are_what_the_command_prints(arguments, expected):
+    found = [line.rstrip() for line in printed(*shlex.split(arguments)).splitlines()]
+    position = 0
+    for line in expected.splitlines():
+        if line != "…":
+            assert line in found[position:], f"not printed (here): {line!r}"
+            position = found.index(line, position) + 1
+
+
+def test_every_table_is_documented():
+    assert {arguments.split()[0] for arguments, _ in EXAMPLES} == {
+        "libraries",
+        "forms",
+        "elements",
+        "check",
+        "published",
+        "methods",
+    }
