@@ -12,7 +12,7 @@ OTHERS := 8x16_write_back 8x16_software 2x4_software 8x16_weight_stationary 8x16
 # OpenMP threads that spin while they wait cost a factor of three on shared cores.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo report bench test lint clean
+.PHONY: demo report proof bench test lint clean
 
 # A real model's activations on five machines: trace, tables, results as data, plots.
 demo: .venv/installed $(TRACE)/trace.json
@@ -33,6 +33,10 @@ report: demo
 	mkdir -p reports/smollm2-135m/masks reports/smollm2-135m/decode
 	cp $(foreach kind,json csv md png,$(OUT)/masks/*.$(kind)) reports/smollm2-135m/masks/
 	cp $(foreach kind,json csv md png,$(OUT)/decode/*.$(kind)) reports/smollm2-135m/decode/
+
+# The unit's RTL beside the models, over all configurations: bits and cycles. Five minutes on two cores.
+proof: .venv/installed
+	$(BIN)/accel-sim prove --out reports/rtl
 
 # Beside SCALE-Sim, ZigZag and AccelForge, and within our own limits: about a quarter of an hour on two cores, and 5 GiB,
 # most of it SCALE-Sim's. Writes reports/benchmarks.json and the table in docs/benchmarks.md.
