@@ -156,6 +156,37 @@ def test_a_run_with_its_own_rows_uses_them_instead_of_compositions(folder):
     assert four.area_um2 == pytest.approx(737.35 * AREA * ratio)
 
 
+def test_a_pipelined_requantiser_brings_its_own_registers_and_their_clock(folder):
+    text = (folder / "units.csv").read_text(encoding="utf-8")
+    row = 'requantiser,,,,8,90000,1000,900,150,8,8,40,4,"own"'  # 100 flip-flops' worth of cells and 50 more
+    (folder / "units.csv").write_text(f"{text}{row}\n", encoding="utf-8")
+    arch = machine(technology={"library": str(folder), "utilisation": 1.0})
+    library, scale = load_library(str(folder)), Scale.of(arch.technology)
+    # Three stages of 8 ns here are 2 ns each at 45 nm, so 6 ns together: three cycles at 449 MHz, no register added.
+    assert circuits.requantiser(library).delay_ns == 24
+    assert cost.area(arch).components_um2["requantisers"] == pytest.approx(arch.array.requantisers * 90000 * scale.area)
+    clock = library.flip_flop.energy_pj
+    spent = cost.energy(arch, None, WORK, 4e8).components_pj
+    each = scale.energy * (40 - 150 * clock + library.unit("adder").energy_pj)
+    assert spent["requantise"] == pytest.approx(WORK.requantised * each)
+    composed = machine(technology={"utilisation": 1.0})
+    assert cost.area(composed).components_um2["requantisers"] > 0
+
+
+def test_a_width_without_a_row_follows_the_median_of_the_rows_that_have_both(folder):
+    text = (folder / "units.csv").read_text(encoding="utf-8")
+    narrow = {pattern: load_library("nangate45").row("top_n_rank", *pattern) for pattern in ((1, 4), (2, 4), (4, 8))}
+    wide = [
+        f"top_n_rank,{n},{m},,16,{row.area_um2 * AREA * ratio!r},,,0,{row.delay_ns * DELAY!r},,"
+        f"{row.energy_pj * ENERGY!r},{row.leakage_nw * LEAKAGE!r},own"
+        for ((n, m), row), ratio in zip(narrow.items(), (1.5, 1.8, 4.0), strict=True)
+    ]
+    (folder / "units.csv").write_text("\n".join([text.rstrip("\n"), *wide, ""]), encoding="utf-8")
+    library = load_library(str(folder))
+    assert library.width_ratios("top_n_rank", 16) == pytest.approx((1.8, 1, 1, 1))
+    assert library.width_ratios("top_n_sort", 16) is None
+
+
 def test_every_shipped_run_makes_every_shipped_pattern():
     for name in shipped():
         for pattern in ("2:4", "4:8", "8:16", "16:32"):
