@@ -68,6 +68,15 @@ def _parameters() -> list[Configuration]:
         Configuration(replace(larger, pattern=None), 32, 64, 16),
         Configuration(replace(larger, requantisers=2), 24, 48, 24),
     ]
+    resident = replace(unit, features=128, bus_bytes=32, activation_panels=4, requantisers=4)
+    every += [
+        Configuration(resident, 16, 128, 16),  # the array limits: activations stay, and the bus brings four rows a beat
+        Configuration(replace(resident, pattern=None, bus_bytes=16), 16, 128, 16),
+        Configuration(replace(resident, operand_mux_register=True), 16, 128, 16, stalls=Stalls(8, 3, random=True)),
+        Configuration(
+            replace(resident, features=8, bus_bytes=4, activation_panels=8), 32, 8, 32
+        ),  # the bus is as busy with stores as with loads
+    ]
     smaller = tuple(Pattern(text) for text in ("2:4", "4:8", "8:16"))
     flexible = UnitShape(2, 2, 16, 64, Pattern("16:32"), smaller, bus_bytes=16, requantisers=2, weight_panels=1)
     every += [Configuration(flexible, 8, 48, 4, mode=mode) for mode in range(len(flexible.modes))]

@@ -110,10 +110,9 @@ def prove(configuration: Configuration, operands: Operands, simulator: str = "am
     seen = run(Player(unit, work.commands(), work.beats()), {**work.settings(), "stall": stalled}, simulator)
     reference = operands.reference(configuration.pattern)
     got = work.outputs(seen["codes"][seen["stored"] == 1])
-    occupied = work.plan.pipeline.durations[0].sum(axis=0)
     return Outcome(
         configuration=configuration,
-        bottleneck=STAGES[int(occupied.argmax())],
+        bottleneck=work.bottleneck,
         predicted=_worked(schedule.end[0], work.plan.pipeline),
         measured=_ends(seen["ended"], work.plan.pipeline),
         values=reference.size,

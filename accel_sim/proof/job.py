@@ -15,7 +15,7 @@ from accel_sim.pattern import Pattern
 from accel_sim.rtl.shape import UnitShape
 from accel_sim.timing import compiled
 from accel_sim.timing.layer import Plan, candidates, plan
-from accel_sim.timing.pipeline import LOAD, Schedule
+from accel_sim.timing.pipeline import LOAD, STAGES, Schedule
 from accel_sim.timing.product import Product
 from accel_sim.timing.stages import Latencies
 from accel_sim.workload import Gemm
@@ -136,6 +136,11 @@ class Job:
             wanted = durations[0, item, LOAD] + (coming[start - 1] if start else 0)
             durations[0, item, LOAD] = np.searchsorted(coming, wanted) + 1 - start
         return compiled.run(replace(pipeline, durations=durations))
+
+    @property
+    def bottleneck(self) -> str:
+        """The stage that is occupied longest."""
+        return STAGES[int(self.plan.pipeline.durations[0].sum(axis=0).argmax())]
 
     @property
     def beats_total(self) -> int:
