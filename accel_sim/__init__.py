@@ -11,9 +11,9 @@ from typing import Any
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 
-__all__ = ["AccelSimError", "Pattern", "__version__", "functional"]
+__all__ = ["AccelSimError", "Pattern", "__version__", "cost", "functional"]
 
-_LAZY_MODULES = frozenset({"functional"})
+_LAZY_MODULES = frozenset({"cost", "functional"})
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,8 @@
 """Processing elements as sums of synthesised parts: by hand, adding up, ordered, refused where they cannot be."""
 
+import subprocess
+import sys
+
 import pytest
 from cost_machines import elastic
 from hypothesis import given
@@ -205,3 +208,8 @@ def test_selectors_from_parts_meet_whole_ones(library, kind):
         whole = circuits.selector(tables, Selector(kind=kind), "bitmap", pattern)
         assert whole.status == "measured" and built.status == "computed"
         assert built.area_um2 == pytest.approx(whole.area_um2, rel=0.25), pattern
+
+
+def test_the_package_leads_to_its_cost_without_another_import():
+    run = [sys.executable, "-c", "import accel_sim; print(accel_sim.cost.pe(16, '8:16').lanes)"]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "16\n"
