@@ -34,7 +34,7 @@ report: demo
 	cp $(foreach kind,json csv md png,$(OUT)/masks/*.$(kind)) reports/smollm2-135m/masks/
 	cp $(foreach kind,json csv md png,$(OUT)/decode/*.$(kind)) reports/smollm2-135m/decode/
 
-# The unit's RTL beside the models, over all configurations: bits and cycles. Five minutes on two cores.
+# The unit's RTL beside the models, over all configurations: bits and cycles. Six minutes.
 proof: .venv/installed
 	$(BIN)/accel-sim prove --out reports/rtl
 
