@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,3 +142,57 @@ def test_what_cannot_be_synthesised_is_one_line(command, tmp_path, arguments, me
 def test_a_library_without_flip_flops_is_refused(command, tmp_path):
     status, said = command("--liberty", tiny_library.written(tmp_path, leave_out="DFF"))
     assert status == 2 and "no usable flip-flop" in said
+
+
+def test_a_line_that_was_cut_short_is_measured_again(run, tmp_path):
+    request, _ = run
+    lines = (request.out / JOURNAL).read_text().splitlines(keepends=True)
+    (tmp_path / JOURNAL).write_text("".join(lines[:2]) + lines[2][:-20])
+    resumed = replace(request, out=tmp_path, resume=True, units=("select_onehot", "magnitude"))
+    expected = 4 - ("adder" not in lines[1])
+    assert remaining(resumed) == expected
+    measured: list[str] = []
+    synthesise_library(resumed, measured.append)
+    assert len(measured) == expected
+    assert remaining(resumed) == 0
+
+
+@pytest.mark.parametrize("content", ["", "[1]\n", "{}\n[1]\n", "{\n", "{}\n{}\n"])
+def test_what_is_no_journal_is_not_resumed(run, tmp_path, content):
+    request, _ = run
+    (tmp_path / JOURNAL).write_text(content)
+    with pytest.raises(AccelSimError, match=r"measurements\.jsonl: is no journal of a run|was made with another"):
+        resumed = replace(request, out=tmp_path, resume=True)
+        remaining(resumed)
+        synthesise_library(resumed)
+    assert (tmp_path / JOURNAL).read_text() == content
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+def test_a_killed_run_leaves_no_process(tmp_path):
+    program = "from accel_sim.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "synthesize", "--units", "top_n_sort"]
+    command += ["--liberty", str(tiny_library.written(tmp_path)), "--patterns", "8:16", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    wait_until(lambda: (tmp_path / "out" / JOURNAL).exists() or process.poll() is not None)
+    time.sleep(1)  # its processes start
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    wait_until(lambda: not alive(process.pid))
+
+
+def wait_until(met, limit_s: float = 60) -> None:
+    end = time.monotonic() + limit_s
+    while not met():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def alive(group: int) -> bool:
+    """Whether a process of that group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -11,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from accel_sim.errors import AccelSimError
+from accel_sim.files import replacing
 from accel_sim.pattern import Pattern
 from accel_sim.synthesis.catalogue import PATTERNS, catalogue, chosen
 from accel_sim.synthesis.flip_flop import measure_flip_flop
@@ -113,7 +118,7 @@ def remaining(request: Request) -> int:
     path = request.out / JOURNAL
     there = set()
     if request.resume and path.exists():
-        there = {json.loads(line).get("key") for line in path.read_text(encoding="utf-8").splitlines()}
+        there = {entry.get("key") for entry in _entries(path)}
     return sum(unit.key not in there for unit in planned(request))
 
 
@@ -124,30 +129,69 @@ def _journal(request: Request, header: dict) -> dict[str, Measurement]:
     if not (request.resume and path.exists()):
         path.write_text(json.dumps(header) + "\n", encoding="utf-8")
         return {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    first, *rest = _entries(path)
     try:
-        first, *rest = [json.loads(line) for line in lines]
         left = {each["key"]: Measurement(**each) for each in rest}
-    except (ValueError, TypeError, KeyError):
-        raise AccelSimError(f"{path}: is no journal of a run; run without --resume to start anew") from None
+    except (TypeError, KeyError):
+        raise _no_journal(path) from None
     if first != header:
         changed = [name for name in header if first.get(name) != header[name]]
         raise AccelSimError(f"{path}: was made with another {', '.join(changed)}; run without --resume to start anew")
+    with replacing(path) as whole:  # without a line that was cut short, which the next one would be appended to
+        whole.writelines(json.dumps(entry) + "\n" for entry in (first, *rest))
     return left
+
+
+def _entries(path: Path) -> list[dict]:
+    """A journal's lines, at least its first. A last line without its end is what a killed run was writing: none."""
+    try:
+        *lines, _cut_short = path.read_text(encoding="utf-8").split("\n")
+        entries = [json.loads(line) for line in lines]
+    except ValueError:
+        raise _no_journal(path) from None
+    if not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise _no_journal(path)
+    return entries
+
+
+def _no_journal(path: Path) -> AccelSimError:
+    return AccelSimError(f"{path}: is no journal of a run; run without --resume to start anew")
 
 
 _worker: dict[str, object] = {}
 """What a process needs for every unit, set when it starts."""
 
 
+_GRACE_S = 2.0
+
+
 def _start_worker(request: Request) -> None:
+    signal.signal(signal.SIGINT, _stop)
+    threading.Thread(target=_end_with_run, daemon=True).start()
     _worker["request"] = request
     _worker["library"] = read_liberty(request.liberty)
     _worker["operands"] = Operands.from_trace(request.trace), Operands.uniform()
     _worker["units"] = {unit.key: unit for unit in catalogue(request.patterns)}
 
 
+def _stop(*_: object) -> None:
+    """Give up the unit in hand, with its Yosys and its folders, and begin none that the pool has handed over."""
+    _worker["stopped"] = True
+    sys.exit(128 + signal.SIGINT)
+
+
+def _end_with_run() -> None:
+    """A run that was killed cannot tell its processes to end: they see to it themselves."""
+    multiprocessing.parent_process().join()
+    for _ in range(3):  # out of the unit in hand, then out of waiting for the next
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(_GRACE_S)
+    os._exit(1)
+
+
 def _measure_key(key: str) -> Measurement:
+    if "stopped" in _worker:
+        sys.exit(128 + signal.SIGINT)
     request, (real, uniform) = _worker["request"], _worker["operands"]
     unit = _worker["units"][key]
     remappings = request.remappings if unit.processing_element else 0
