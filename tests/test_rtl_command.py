@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import subprocess
+import sys
 
 import pytest
 
@@ -87,6 +88,8 @@ def test_without_a_unit_all_are_listed_with_their_settings(monkeypatch, capsys):
         (["dot_product", "lanes=four"], "lanes: got 'four', expected a whole number"),
         (["requantiser", "pipelined=yes"], "pipelined: got 'yes', expected true or false"),
         (["processing_element", "lanes=4", "pattern=8:16"], "expected at least the 8 slots of a group of 8:16"),
+        (["processing_element", "lanes=-1"], "lanes: got -1, expected at least 1"),
+        (["processing_element", "lanes=4", "accumulator_bits=0"], "accumulator_bits: got 0, expected at least the 16"),
         (["processing_element", "lanes=4", "pattern=2:4", "operand_mux=fast"], "operand_mux 'fast': expected one of"),
         (["dot_product", "lanes=4", "--name", "4lanes"], "expected a Verilog identifier"),
     ],
@@ -105,3 +108,15 @@ def test_settings_are_read_as_their_kind():
     assert (unit.lanes, str(unit.pattern), unit.operand_mux_register, unit.encoding) == (8, "4:8", True, "index")
     assert verilog(unit, "element").count("\nmodule element(") == 1
     assert_refused(lambda: build("select_onehot", {"pattern": "9:8"}), "1 <= N <= M")
+
+
+@pytest.mark.parametrize("arguments", [["rtl"], ["rtl", "unit"], ["prove"], ["synthesize", "--liberty", "any.lib"]])
+def test_without_the_extra_every_hardware_command_names_it(arguments):
+    script = (
+        "import sys; sys.modules.update(amaranth=None, pyosys=None)\n"
+        f"sys.argv = ['accel-sim', *{arguments!r}]\n"
+        "from accel_sim.cli.main import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert "pip install 'accel_sim[rtl]'" in done.stderr and done.stderr.count("\n") == 1

@@ -20,7 +20,9 @@ def rtl(
     out: Annotated[Path | None, typer.Option(help="File for the Verilog; none: print it.")] = None,
 ) -> None:
     """Write a circuit of the sparse tensor unit, or the whole unit, as readable Verilog."""
-    from amaranth.hdl import UnusedElaboratable
+    import accel_sim.rtl  # noqa: F401  (says that the extra is missing, before Amaranth is looked for)
+
+    from amaranth.hdl import UnusedElaboratable  # isort: skip
 
     from accel_sim.cli import report
     from accel_sim.files import replacing

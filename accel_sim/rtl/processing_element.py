@@ -35,10 +35,7 @@ class DotProduct(wiring.Component):
     latency = 2
 
     def __init__(self, lanes: int, accumulator_bits: int = 32, bias: bool = False) -> None:
-        if lanes < 1:
-            raise AccelSimError(f"lanes: got {lanes}, expected at least 1")
-        if accumulator_bits < 16:
-            raise AccelSimError(f"accumulator_bits: got {accumulator_bits}, expected at least the 16 of a product")
+        _check_lanes(lanes)
         self.lanes = lanes
         self.accumulator_bits = accumulator_bits
         self.bias_port = bias
@@ -137,6 +134,7 @@ class ProcessingElement(MetadataPortComponent):
         accumulator_bits: int = 32,
         bias: bool = False,
     ) -> None:
+        _check_lanes(lanes)
         self.lanes = lanes
         self.pattern = None if pattern is None or one_level(pattern).keeps_all else pattern
         self.operand_mux = operand_mux
@@ -289,6 +287,11 @@ class ShiftingProcessingElement(MetadataPortComponent):
         return lines.word_select(this_pass, len(lines) // self.pattern.n * self.lanes)
 
 
+def _check_lanes(lanes: int) -> None:
+    if lanes < 1:
+        raise AccelSimError(f"lanes: got {lanes}, expected at least 1")
+
+
 def groups_per_cycle(lanes: int, pattern: Pattern) -> int:
     """floor(lanes / N). Raises AccelSimError where a group's slots are more than the lanes."""
     if pattern.n > lanes:
@@ -297,7 +300,12 @@ def groups_per_cycle(lanes: int, pattern: Pattern) -> int:
 
 
 def accumulator_ports(accumulator_bits: int, bias: bool) -> dict[str, wiring.Member]:
-    """`clear`, `bias` where there is one, and `accumulator`: what every dot product has."""
+    """`clear`, `bias` where there is one, and `accumulator`: what every dot product has.
+
+    Raises AccelSimError for an accumulator that is narrower than a product.
+    """
+    if accumulator_bits < 16:
+        raise AccelSimError(f"accumulator_bits: got {accumulator_bits}, expected at least the 16 of a product")
     word = signed(accumulator_bits)
     return {"clear": In(1), **({"bias": In(word)} if bias else {}), "accumulator": Out(word)}
 
