@@ -100,7 +100,9 @@ def test_every_figure_has_a_source():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"lanes": 0}, "lanes: got 0, expected at least 1"),
+        ({"lanes": 0}, "lanes: got 0, expected a whole number of at least 1"),
+        ({"lanes": 16.5}, "lanes: got 16.5, expected a whole number"),
+        ({"lanes": "16", "pattern": "2:4"}, "lanes: got '16', expected a whole number"),
         ({"lanes": 4, "pattern": "8:16"}, "expected at least the 8 slots"),
         ({"lanes": 16, "pattern": "1:2 of 4:8"}, "expected one level"),
         ({"lanes": 16, "pattern": "8:16", "operand_mux": "magic"}, "expected one of restricted, onehot, full"),

@@ -235,3 +235,27 @@ def test_a_run_without_a_unit_names_it(folder):
     write(folder / "units.csv", rows)
     with pytest.raises(AccelSimError, match="library big: no unit 'select_onehot' was synthesised"):
         cost.area(machine("8:16", technology={"library": str(folder)}))
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now", "message"),
+    [
+        (f"{492.1 * AREA!r}", "nan", r"units\.csv line \d+: area_um2 nan; expected 0 or more"),
+        (f"{492.1 * AREA!r}", "much", r"units\.csv line \d+: could not convert"),
+        (f"{492.1 * AREA!r}", None, r"units\.csv line \d+: fewer cells than columns"),
+    ],
+)
+def test_a_damaged_table_is_named_with_its_line_and_no_other_file(folder, was, is_now, message):
+    table = folder / "units.csv"
+    before, after = table.read_text(encoding="utf-8").split(was, 1)
+    table.write_text(before if is_now is None else before + is_now + after, encoding="utf-8")
+    with pytest.raises(AccelSimError, match=message) as refused:
+        synthesis_run(str(folder))
+    assert "run.json" not in str(refused.value)
+
+
+def test_a_flip_flop_that_is_no_number_is_refused(folder):
+    flip_flop = json.loads((folder / "run.json").read_text(encoding="utf-8"))["flip_flop"]
+    change(folder, flip_flop=flip_flop | {"clock_energy_pj": "little"})
+    with pytest.raises(AccelSimError, match=r"run\.json: could not convert"):
+        synthesis_run(str(folder))

@@ -193,8 +193,8 @@ def pe(
     cycles, which this element does not), a pattern of two levels, a register behind multiplexers that a dense element
     does not have, an unknown multiplexer, encoding or library.
     """
-    if lanes < 1:
-        raise AccelSimError(f"lanes: got {lanes}, expected at least 1")
+    if not isinstance(lanes, int) or lanes < 1:
+        raise AccelSimError(f"lanes: got {lanes!r}, expected a whole number of at least 1")
     _one_of("operand_mux", operand_mux, circuits.OPERAND_MUXES)
     _one_of("metadata", metadata, ENCODINGS)
     tables = load_library(library)
@@ -226,7 +226,11 @@ def energy_tax(sparse: ElementCost, dense: ElementCost) -> float:
 
 
 def iso_throughput_gain(pattern: Pattern | str, tax: float) -> float:
-    """What is saved at equal throughput: (M/N) / (1 + tax), as N of M multiplications are enough."""
+    """What is saved at equal throughput: (M/N) / (1 + tax), as N of M multiplications are enough.
+
+    At an equal clock, and with all lanes at work: where the element's `delay_ns` sets the clock, times dense over
+    sparse delay; where N does not divide the lanes, times the share of them that is built (15 of 16 for 3:4).
+    """
     wanted = parse_pattern(pattern) if isinstance(pattern, str) else pattern
     return wanted.m / wanted.n / (1 + tax)
 

@@ -11,6 +11,7 @@ import csv
 import json
 from dataclasses import dataclass, fields
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -165,16 +166,22 @@ def synthesis_run(library: str) -> SynthesisRun:
             supply_v=float(facts["supply_v"]),
             nand2_cell=facts["nand2_cell"],
             nand2_area_um2=float(facts["nand2_area_um2"]),
-            flip_flop=FlipFlop(**{field.name: facts["flip_flop"][field.name] for field in fields(FlipFlop)}),
+            flip_flop=_flip_flop(facts["flip_flop"]),
             facts=facts,
             rows=_unit_rows(folder / "units.csv"),
             coefficients=_coefficients(folder / "closed_forms.csv"),
             elements=_element_rows(folder / "processing_elements.csv"),
         )
+    except AccelSimError:
+        raise  # of another of the folder's files, which it names
     except KeyError as missing:
         raise AccelSimError(f"{folder / 'run.json'}: no {missing}") from None
     except (TypeError, ValueError) as wrong:
         raise AccelSimError(f"{folder / 'run.json'}: {wrong}") from None
+
+
+def _flip_flop(facts: dict[str, Any]) -> FlipFlop:
+    return FlipFlop(facts["cell"], *(float(facts[field.name]) for field in fields(FlipFlop) if field.name != "cell"))
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -189,9 +196,13 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _table(path: Path) -> list[tuple[str, dict[str, str]]]:
-    """(where, row) of every row."""
+    """(where, row) of every row. Raises AccelSimError for one that is cut short, which an empty cell is not."""
     with path.open(encoding="utf-8", newline="") as file:
-        return [(f"{path} line {line}", row) for line, row in enumerate(csv.DictReader(file), start=2)]
+        rows = [(f"{path} line {line}", row) for line, row in enumerate(csv.DictReader(file), start=2)]
+    for where, row in rows:
+        if None in row.values():
+            raise AccelSimError(f"{where}: fewer cells than columns")
+    return rows
 
 
 def _whole(text: str) -> int | None:
@@ -204,8 +215,10 @@ def _unit_rows(path: Path) -> tuple[Row, ...]:
         if cells.get("area_um2") == "":
             continue  # could not be mapped
         row = _read(where, cells, _unit_row)
-        if row.area_um2 < 0:
-            raise AccelSimError(f"{where}: area_um2 {row.area_um2:g}; expected 0 or more")
+        for name in ("area_um2", "delay_ns", "energy_pj", "leakage_nw"):
+            value = getattr(row, name)
+            if value is not None and not 0 <= value < inf:
+                raise AccelSimError(f"{where}: {name} {value:g}; expected 0 or more")
         if (row.unit, *row.shape) in rows:
             raise AccelSimError(f"{where}: a second row of {row.unit} with n, m, lanes, bits = {row.shape}")
         rows[row.unit, *row.shape] = row
