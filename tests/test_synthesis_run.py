@@ -21,7 +21,7 @@ from accel_sim.cli.main import main
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 from accel_sim.shipped import folder
-from accel_sim.synthesis.report import taxes
+from accel_sim.synthesis.report import report, taxes
 from accel_sim.synthesis.run import JOURNAL, Request, remaining, synthesise_library
 from accel_sim.synthesis.table import ELEMENT_COLUMNS, form_rows, write_run
 
@@ -114,6 +114,10 @@ def test_taxes_are_relative_to_the_dense_element_of_as_many_lanes():
     assert row["area_tax_low"] == pytest.approx(118.8 / 101 - 1)
     assert row["area_tax_high"] == pytest.approx(121.2 / 99 - 1)
     assert row["area_gain"] == pytest.approx(4 / 3 / 1.2 * 15 / 16)  # five groups of three fill 15 of 16 lanes
+    record = {"library": "x", "liberty_file": "x", "supply_v": 1, "temperature_c": 25, "tools": {"yosys": "x"}}
+    record |= {"date": "x", "nand2_area_um2": 1, "nand2_cell": "x", "flow": {"wire_pf_a_sink": 1e-3}}
+    # 1.04 at an equal clock; at 6 ns beside 5 ns five sixths of it
+    assert "| 6.00 (5.00) | 1.04× | 0.87× |" in report(record, [dense, sparse], [])
 
 
 def test_rows_without_area_and_without_enough_company_have_no_form():
