@@ -115,7 +115,8 @@ def test_taxes_are_relative_to_the_dense_element_of_as_many_lanes():
     assert row["area_tax_high"] == pytest.approx(121.2 / 99 - 1)
     assert row["area_gain"] == pytest.approx(4 / 3 / 1.2 * 15 / 16)  # five groups of three fill 15 of 16 lanes
     record = {"library": "x", "liberty_file": "x", "supply_v": 1, "temperature_c": 25, "tools": {"yosys": "x"}}
-    record |= {"date": "x", "nand2_area_um2": 1, "nand2_cell": "x", "flow": {"wire_pf_a_sink": 1e-3}}
+    record |= {"operands": {"trace": "x"}, "date": "x", "nand2_area_um2": 1, "nand2_cell": "x"}
+    record |= {"flow": {"wire_pf_a_sink": 1e-3}}
     # 1.04 at an equal clock; at 6 ns beside 5 ns five sixths of it
     assert "| 6.00 (5.00) | 1.04× | 0.87× |" in report(record, [dense, sparse], [])
 
