@@ -99,6 +99,21 @@ def test_a_run_of_something_else_is_not_resumed(run, tmp_path):
             synthesise_library(replace(request, resume=True, **changes))
 
 
+def test_an_earlier_run_is_not_overwritten(run):
+    request, _ = run
+    before = (request.out / JOURNAL).read_bytes()
+    with pytest.raises(AccelSimError, match="holds an earlier run; go on with --resume"):
+        synthesise_library(request)
+    assert (request.out / JOURNAL).read_bytes() == before
+
+
+def test_measurements_of_other_rtl_are_not_resumed(run, monkeypatch):
+    request, _ = run
+    monkeypatch.setattr("accel_sim.synthesis.run._rtl_digest", lambda: "another")
+    with pytest.raises(AccelSimError, match="was made with another rtl_sha256"):
+        synthesise_library(replace(request, resume=True))
+
+
 def test_taxes_are_relative_to_the_dense_element_of_as_many_lanes():
     dense = dict.fromkeys(ELEMENT_COLUMNS) | {
         "lanes": 16, "area_um2": 100.0, "energy_pj": 10.0, "delay_ns": 5.0, "noise_low_um2": 99.0,

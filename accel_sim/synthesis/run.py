@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -12,8 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from importlib.metadata import version as package_version
 from pathlib import Path
 
+from accel_sim import rtl
 from accel_sim.errors import AccelSimError
 from accel_sim.files import replacing
 from accel_sim.pattern import Pattern
@@ -89,6 +92,8 @@ def synthesise_library(request: Request, on_done: Callable[[str], None] | None =
         "flow": asdict(request.flow),
         "options": request.flow.options,
         "yosys": version,
+        "amaranth": package_version("amaranth"),
+        "rtl_sha256": _rtl_digest(),
         "remappings": request.remappings,
         "operands": operands,
     }
@@ -123,10 +128,12 @@ def remaining(request: Request) -> int:
 
 
 def _journal(request: Request, header: dict) -> dict[str, Measurement]:
-    """What a stopped run left, or nothing and a new journal."""
+    """What a stopped run left, or nothing and a new journal. Raises AccelSimError rather than lose an earlier one."""
     request.out.mkdir(parents=True, exist_ok=True)
     path = request.out / JOURNAL
-    if not (request.resume and path.exists()):
+    if path.exists() and not request.resume:
+        raise AccelSimError(f"{path}: holds an earlier run; go on with --resume, give another --out, or remove it")
+    if not path.exists():
         path.write_text(json.dumps(header) + "\n", encoding="utf-8")
         return {}
     first, *rest = _entries(path)
@@ -136,7 +143,7 @@ def _journal(request: Request, header: dict) -> dict[str, Measurement]:
         raise _no_journal(path) from None
     if first != header:
         changed = [name for name in header if first.get(name) != header[name]]
-        raise AccelSimError(f"{path}: was made with another {', '.join(changed)}; run without --resume to start anew")
+        raise AccelSimError(f"{path}: was made with another {', '.join(changed)}; remove it, or give another --out")
     with replacing(path) as whole:  # without a line that was cut short, which the next one would be appended to
         whole.writelines(json.dumps(entry) + "\n" for entry in (first, *rest))
     return left
@@ -154,8 +161,16 @@ def _entries(path: Path) -> list[dict]:
     return entries
 
 
+def _rtl_digest() -> str:
+    """What the circuits are generated from: measurements of other ones are not to be mixed with these."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(rtl.__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 def _no_journal(path: Path) -> AccelSimError:
-    return AccelSimError(f"{path}: is no journal of a run; run without --resume to start anew")
+    return AccelSimError(f"{path}: is no journal of a run; remove it, or give another --out")
 
 
 _worker: dict[str, object] = {}
