@@ -254,6 +254,17 @@ def test_a_damaged_table_is_named_with_its_line_and_no_other_file(folder, was, i
     assert "run.json" not in str(refused.value)
 
 
+def test_a_table_that_lost_whole_lines_is_refused(folder):
+    table = folder / "units.csv"
+    lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    change(folder, unit_rows=len(lines) - 1)
+    assert synthesis_run(str(folder)).rows
+    synthesis_run.cache_clear()
+    table.write_text("".join(lines[:-1]), encoding="utf-8")
+    with pytest.raises(AccelSimError, match=rf"units\.csv: {len(lines) - 2} rows, but run\.json says {len(lines) - 1}"):
+        synthesis_run(str(folder))
+
+
 def test_a_flip_flop_that_is_no_number_is_refused(folder):
     flip_flop = json.loads((folder / "run.json").read_text(encoding="utf-8"))["flip_flop"]
     change(folder, flip_flop=flip_flop | {"clock_energy_pj": "little"})

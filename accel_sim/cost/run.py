@@ -168,7 +168,7 @@ def synthesis_run(library: str) -> SynthesisRun:
             nand2_area_um2=float(facts["nand2_area_um2"]),
             flip_flop=_flip_flop(facts["flip_flop"]),
             facts=facts,
-            rows=_unit_rows(folder / "units.csv"),
+            rows=_unit_rows(folder / "units.csv", facts.get("unit_rows")),
             coefficients=_coefficients(folder / "closed_forms.csv"),
             elements=_element_rows(folder / "processing_elements.csv"),
         )
@@ -209,9 +209,12 @@ def _whole(text: str) -> int | None:
     return int(text) if text else None
 
 
-def _unit_rows(path: Path) -> tuple[Row, ...]:
+def _unit_rows(path: Path, expected: int | None) -> tuple[Row, ...]:
     rows: dict[tuple[Any, ...], Row] = {}
-    for where, cells in _table(path):
+    lines = list(_table(path))
+    if expected not in (None, len(lines)):
+        raise AccelSimError(f"{path}: {len(lines)} rows, but run.json says {expected}")
+    for where, cells in lines:
         if cells.get("area_um2") == "":
             continue  # could not be mapped
         row = _read(where, cells, _unit_row)

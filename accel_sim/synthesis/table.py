@@ -147,6 +147,7 @@ def run_record(run: Run) -> dict:
         "operands": run.operands,
         "date": datetime.now(UTC).date().isoformat(),
         "wall_s": round(run.wall_s, 1),
+        "unit_rows": sum(not unit.processing_element for unit in run.units),
         "units_s": round(sum(each.wall_s for each in run.measurements.values()), 1),
     }
 
