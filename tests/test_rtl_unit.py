@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from rtl_operands import require_simulator, shipped_trace
 
+from accel_sim.cost import delays
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 from accel_sim.proof import cycles
 from accel_sim.proof.configurations import configurations, quick, real_operands
 from accel_sim.proof.cycles import Configuration, Outcome, Stalls, prove
-from accel_sim.proof.job import Operands, job
+from accel_sim.proof.job import Operands, arch, job
 from accel_sim.rtl.shape import UnitShape
 from accel_sim.rtl.unit import Unit
 from accel_sim.timing.stages import Latencies
@@ -73,10 +74,37 @@ def test_adversarial_rows(name):
     assert agrees(prove(Configuration(SMALL, tokens, features, outputs), operands))
 
 
-def test_a_model_told_another_latency_is_found_out(monkeypatch):
+@pytest.mark.parametrize("longer", ["select", "compute", "requantise"])
+def test_a_model_told_another_latency_is_found_out(monkeypatch, longer):
     one = quick()[0]
-    monkeypatch.setattr(cycles, "FIRST_CYCLE", 2)
-    assert prove(one, real_operands(shipped_trace(), one)).core_errors > 0
+
+    def told(select: int, compute: int, requantise: int) -> Latencies:
+        right = Latencies(select, compute, requantise)
+        return replace(right, **{longer: getattr(right, longer) + 1})
+
+    monkeypatch.setattr(cycles, "Latencies", told)
+    outcome = prove(one, real_operands(shipped_trace(), one))
+    assert outcome.core_errors or outcome.unit_error
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        replace(SMALL, pattern=None, bus_bytes=4),
+        SMALL,
+        replace(SMALL, operand_mux_register=True),
+        UnitShape(4, 4, 8, features=32, pattern=Pattern("4:8"), bus_bytes=4),
+    ],
+    ids=["dense", "2:4", "2:4 with a register", "4:8"],
+)
+def test_latencies_that_the_cost_model_derives_are_those_of_the_unit(shape):
+    """Where the clock leaves every circuit a cycle, as the unit is built."""
+    unit, derived = Unit(shape), delays(arch(shape, shape.features, "weights"), shape.pattern)
+    assert (unit.latency_select, unit.latency_compute, unit.latency_requantise) == (
+        derived.selector_latency_cycles,
+        derived.compute_latency_cycles,
+        derived.requantiser_latency_cycles,
+    )
 
 
 def test_a_wrong_code_is_found_out(monkeypatch):
