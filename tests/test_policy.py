@@ -114,7 +114,7 @@ def test_keeping_all_is_not_covered():
         ('default: dense\nrules: [{projections: [], pattern: "8:16"}]', r"rules\[0\].projections: "),
         ("default: dense\nrules: [{layers: 3}]", r"rules\[0\].pattern: Field required"),
         ("- 8:16", "expected default and rules"),
-        ("default: [", "line 1: not valid YAML"),
+        ("default: [", "line 1, column 11: not valid YAML"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line_naming_file_and_key(tmp_path, text, message):
@@ -148,5 +148,5 @@ def test_layers_that_a_trace_did_not_capture_are_no_error(tmp_path):
 
 
 def test_an_unknown_policy_is_refused_with_the_shipped_ones():
-    with pytest.raises(AccelSimError, match=r"policy amber: no such file; shipped policies: amber-llama-3.1-8b, "):
+    with pytest.raises(AccelSimError, match=r"policy amber: no such file; shipped: amber-llama-3.1-8b, "):
         load_policy("amber")

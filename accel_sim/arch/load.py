@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 
 from accel_sim import shipped
 from accel_sim.arch.schema import Arch
 from accel_sim.errors import AccelSimError
+from accel_sim.yaml_file import read_yaml
 
 CONFIGS = "arch_configs"
 
@@ -57,16 +58,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         chain = " -> ".join(part.name for part in (*seen, path))
         raise AccelSimError(f"arch {path}: extends: goes round in a circle ({chain})")
-    try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise AccelSimError(f"arch {path}{where}: not valid YAML: {error.problem}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise AccelSimError(f"arch {path}: not valid YAML: {error}") from error
-    except OSError as error:
-        raise AccelSimError(f"arch {path}: {error.strerror}") from error
+    content = read_yaml(path, "arch")
     if not isinstance(content, dict):
         raise AccelSimError(f"arch {path}: expected a mapping of {', '.join(Arch.model_fields)} at the top level")
     base = content.pop("extends", None)

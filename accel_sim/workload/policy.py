@@ -16,19 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from pydantic import BeforeValidator, ValidationError
 
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern, parse_pattern
-from accel_sim.trace.layers import check_layers, select_layers
 from accel_sim.workload.gemm import Gemm, Workload
-from accel_sim.workload.roles import named
+from accel_sim.workload.rules import Projections, Strict
+from accel_sim.yaml_file import find_yaml, read_yaml, shipped_yaml
 
 _SHIPPED = Path(__file__).parent / "data" / "policies"
 DENSE = "dense"
@@ -42,43 +39,17 @@ def _pattern_or_dense(value: Any) -> Pattern | None:
     return parse_pattern(value)
 
 
-def _layers(value: Any) -> frozenset[int]:
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    check_layers(text, "layers")
-    last = max(int(number) for number in text.replace("-", ",").split(","))
-    return frozenset(select_layers(text, range(last + 1), "layers"))
-
-
-def _list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 PatternOrDense = Annotated[Pattern | None, BeforeValidator(_pattern_or_dense)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True)
+class Rule(Projections):
+    """One rule: a pattern for the projections that it matches."""
 
-
-class Rule(_Strict):
-    """One rule: a pattern for the projections that match both `layers` and `projections`."""
-
-    layers: Annotated[frozenset[int], BeforeValidator(_layers)] | None = None
-    """Decoder blocks, as 0-5,29 or a list of indices and ranges; null: all."""
-    projections: Annotated[tuple[str, ...], BeforeValidator(_list), Field(min_length=1)] = ("*",)
-    """Names with wildcards, each matching a projection's whole name or its end (`q_proj`, `experts*.down_proj`)."""
     pattern: PatternOrDense
     """N:M, or `dense`."""
 
-    def names(self, gemm: Gemm) -> bool:
-        """Whether the projection's name matches, in whatever layer."""
-        return any(fnmatchcase(gemm.name, glob) or fnmatchcase(gemm.name, f"*.{glob}") for glob in self.projections)
 
-    def matches(self, gemm: Gemm) -> bool:
-        return (self.layers is None or gemm.layer in self.layers) and self.names(gemm)
-
-
-class _File(_Strict):
+class _File(Strict):
     """A policy file."""
 
     description: str = ""
@@ -102,7 +73,9 @@ class Policy:
         """The pattern a projection runs; None: dense."""
         if not gemm.prunable:
             return None
-        return next((rule.pattern for rule in reversed(self.rules) if rule.matches(gemm)), self.default)
+        return next(
+            (rule.pattern for rule in reversed(self.rules) if rule.matches(gemm.name, gemm.layer)), self.default
+        )
 
     @property
     def patterns(self) -> frozenset[Pattern]:
@@ -119,21 +92,10 @@ class Policy:
 
         Layers that the model has but a trace did not capture are no error.
         """
-        prunable = [gemm for gemm in workload.gemms if gemm.prunable]
-        count = workload.layers_in_model
+        prunable = [(gemm.name, gemm.layer) for gemm in workload.gemms if gemm.prunable]
         for number, rule in enumerate(self.rules):
             where = f"policy {self.name}: rules[{number}]"
-            if not any(rule.names(gemm) for gemm in prunable):
-                known = named(gemm.name for gemm in prunable)
-                wanted = ", ".join(rule.projections)
-                raise AccelSimError(f"{where}: projections {wanted}: none in workload {workload.name}; it has {known}")
-            if rule.layers is None:
-                continue
-            beyond = [layer for layer in sorted(rule.layers) if count is not None and layer >= count]
-            if beyond:
-                raise AccelSimError(f"{where}: layers: no layer {beyond[0]}; the model has layers 0-{count - 1}")
-            if count is None and not any(map(rule.matches, prunable)):
-                raise AccelSimError(f"{where}: layers: workload {workload.name} has no layers, it is products by hand")
+            rule.check(where, f"workload {workload.name}", prunable, workload.layers_in_model)
 
     def coverage(self, workload: Workload) -> float:
         """Share of the multiply-accumulates of prunable linear projections that run pruned (a router is not one).
@@ -154,7 +116,7 @@ def _macs(gemms: Iterable[Gemm]) -> int:
 
 def shipped_policies() -> list[str]:
     """Names of the policies that come with the package."""
-    return sorted(path.stem for path in _SHIPPED.glob("*.yaml"))
+    return shipped_yaml(_SHIPPED)
 
 
 def load_policy(source: str | Path) -> Policy:
@@ -162,30 +124,13 @@ def load_policy(source: str | Path) -> Policy:
 
     Raises AccelSimError (one line, naming file and key) for a file that is not there or not a policy.
     """
-    path = _find(Path(source))
-    try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise AccelSimError(f"policy {path}{line}: not valid YAML: {error.problem}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise AccelSimError(f"policy {path}: not valid YAML: {error}") from error
-    except OSError as error:
-        raise AccelSimError(f"policy {path}: {error.strerror}") from error
+    path = find_yaml(Path(source), _SHIPPED, "policy")
+    content = read_yaml(path, "policy")
     try:
         file = _File.model_validate(content)
     except ValidationError as error:
         raise AccelSimError(f"policy {path}: {'; '.join(map(_explain, error.errors()))}") from None
     return Policy(path.name, file.description, file.default, file.rules)
-
-
-def _find(path: Path) -> Path:
-    names = [path] if path.suffix == ".yaml" else [path, path.with_name(f"{path.name}.yaml")]
-    for folder in (Path(), _SHIPPED):
-        for name in names:
-            if (folder / name).is_file():
-                return folder / name
-    raise AccelSimError(f"policy {path}: no such file; shipped policies: {', '.join(shipped_policies())}")
 
 
 def _explain(problem: Any) -> str:
