@@ -1,4 +1,4 @@
-"""See every product of an activation with a known weight, while a model runs.
+"""See every product of an activation with a known weight while a model runs, and put another result in its place.
 
 The watcher stands between the model and torch's functions (`torch.overrides.TorchFunctionMode`) and knows a weight by
 where it lies in memory. So it does not matter whether a module is an `nn.Linear`, GPT-2's `Conv1D`, a bare parameter
@@ -8,7 +8,7 @@ of a router, or one expert's slice of a stack, nor what anything is called.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -55,11 +55,27 @@ class Product:
     """F."""
     bias: torch.Tensor | None
 
+    @property
+    def name(self) -> str:
+        """Module path of the projection, with the expert's index if it is one."""
+        return self.parameter.path(self.expert)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """[F, K], a view of the parameter."""
+        stored = self.parameter.tensor if self.expert is None else self.parameter.tensor[self.expert]
+        return stored if self.layout == "outputs_features" else stored.mT
+
 
 class ProductWatcher(TorchFunctionMode):
-    """While active, calls `on_product` before each product with one of `parameters`."""
+    """While active, calls `on_product` before each product with one of `parameters`.
 
-    def __init__(self, parameters: Sequence[LinearParameter], on_product: Callable[[Product], None]) -> None:
+    What it returns, [..., F] with the bias added, takes the place of the product; None leaves the product alone.
+    """
+
+    def __init__(
+        self, parameters: Sequence[LinearParameter], on_product: Callable[[Product], torch.Tensor | None]
+    ) -> None:
         super().__init__()
         self._parameters = sorted(parameters, key=lambda each: each.tensor.data_ptr())
         self._starts = [each.tensor.data_ptr() for each in self._parameters]
@@ -67,36 +83,40 @@ class ProductWatcher(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        if func in _PRODUCTS:
-            for product in self._products(func, args, kwargs):
-                self._on_product(product)
-        return func(*args, **kwargs)
+        replaced = self._see(func, args, kwargs) if func in _PRODUCTS else None
+        return func(*args, **kwargs) if replaced is None else replaced
 
-    def _products(self, func: Any, args: tuple, kwargs: dict) -> Iterator[Product]:
+    def _see(self, func: Any, args: tuple, kwargs: dict) -> torch.Tensor | None:
         places = _PRODUCTS[func]
         activation, weight, bias = (_argument(args, kwargs, place) for place in places)
         if not isinstance(weight, torch.Tensor) or not isinstance(activation, torch.Tensor):
-            return
+            return None
         if weight.dim() == 3 and activation.dim() == 3:
-            yield from self._expert_products(activation, weight)
-            return
+            return self._see_experts(activation, weight)
         product = self._recognise(activation, weight, bias, func is torch.nn.functional.linear)
-        if product is None and places is _MATMUL and weight.dim() > 1:
+        if product is not None:
+            return self._on_product(product)
+        if places is _MATMUL and weight.dim() > 1:
             # Mamba multiplies the other way round: W [F, K] · Xᵀ [K, T].
             product = self._recognise(weight.mT, activation, None, transposes=True)
-        if product is not None:
-            yield product
+            replaced = self._on_product(product) if product is not None else None
+            return None if replaced is None else replaced.mT
+        return None
 
-    def _expert_products(self, activation: torch.Tensor, weight: torch.Tensor) -> Iterator[Product]:
+    def _see_experts(self, activation: torch.Tensor, weight: torch.Tensor) -> torch.Tensor | None:
         """All experts in one batched product [E, T, K] · [E, K, F], where rows of tokens that are not theirs are zero
         (Llama 4): the rows that are not zero, expert by expert."""
         if self._recognise(activation[0], weight[0], None, transposes=False) is None:
-            return
+            return None
+        output = None
         for expert, rows in enumerate(activation):
             tokens = rows.any(dim=1).nonzero()[:, 0]
             product = self._recognise(rows[tokens], weight[expert], None, transposes=False)
-            if product is not None:
-                yield replace(product, tokens=tokens)
+            replaced = self._on_product(replace(product, tokens=tokens)) if product is not None else None
+            if replaced is not None:
+                output = activation @ weight if output is None else output
+                output[expert, tokens] = replaced
+        return output
 
     def _recognise(
         self, activation: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, transposes: bool

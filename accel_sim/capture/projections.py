@@ -13,7 +13,6 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from accel_sim.capture.options import CaptureOptions
 from accel_sim.errors import AccelSimError
 from accel_sim.trace.layers import select_layers
 
@@ -86,29 +85,35 @@ def experts_per_token(model: nn.Module) -> int | None:
     return next((value for key in _TOP_K_KEYS if (value := getattr(config, key, None))), None)
 
 
-def find_projections(model: nn.Module, blocks: DecoderBlocks, options: CaptureOptions) -> tuple[LinearParameter, ...]:
-    """The projections that `options` chooses, in the model's order.
+def find_projections(
+    model: nn.Module,
+    blocks: DecoderBlocks,
+    layers: str | None = None,
+    sites: tuple[str, ...] = (),
+    lm_head: bool = False,
+) -> tuple[LinearParameter, ...]:
+    """The projections of the chosen `layers` (as 0-5,29) whose paths match one of `sites`, in the model's order.
 
     Every 2-D parameter of a chosen block that no embedding or convolution owns is one, and every 3-D one is a stack of
     experts. Raises AccelSimError when nothing is chosen.
     """
     found = []
-    for layer in select_layers(options.layers, range(len(blocks.modules))):
+    for layer in select_layers(layers, range(len(blocks.modules))):
         for name, tensor in _weights(blocks.modules[layer]):
             macs = tensor.numel()
             if tensor.dim() == 3:
                 macs = macs // tensor.shape[0] * _top_k(model, f"{blocks.path}.{layer}.{name}")
             found.append(LinearParameter(f"{blocks.path}.{layer}.{name}", layer, tensor, macs))
-    if options.lm_head:
+    if lm_head:
         head = model.get_output_embeddings()
         if head is None:
             raise AccelSimError(f"{type(model).__name__} has no LM head to capture")
         name = next(path for path, module in model.named_modules() if module is head)
         found.append(LinearParameter(f"{name}.weight", None, head.weight, head.weight.numel()))
-    chosen = tuple(each for each in found if _wanted(each.path(), options.sites))
+    chosen = tuple(each for each in found if _wanted(each.path(), sites))
     if not chosen:
         known = ", ".join(dict.fromkeys(each.path().rpartition(".")[2] for each in found))
-        raise AccelSimError(f"--sites {', '.join(options.sites)}: no projection matches; the model has {known}")
+        raise AccelSimError(f"--sites {', '.join(sites)}: no projection matches; the model has {known}")
     return chosen
 
 

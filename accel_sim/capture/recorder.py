@@ -81,7 +81,7 @@ class Recorder:
         rows = activation.detach().reshape(-1, activation.shape[-1])
         if not len(rows):
             return
-        name = parameter.path(product.expert)
+        name = product.name
         strides = None if activation.is_contiguous() else activation.stride()
         key = (activation.data_ptr(), tuple(rows.shape), strides, activation.dtype, activation._version)
         if key not in self._alive:

@@ -55,7 +55,7 @@ def record(
     observer = observer or Observer()
     model = loaded.model
     blocks = decoder_blocks(model)
-    parameters = find_projections(model, blocks, options)
+    parameters = find_projections(model, blocks, options.layers, options.sites, options.lm_head)
     weight_layers = _weight_layers(options, len(blocks.modules))
     writer = _open_writer(options, _identity(loaded, prompts, options))
     recorder = Recorder(model, blocks, parameters, writer, options.dtype, experts_per_token(model) is not None)
