@@ -20,6 +20,7 @@ from accel_sim.cli.pareto import pareto
 from accel_sim.cli.prove import prove
 from accel_sim.cli.rtl import rtl
 from accel_sim.cli.schema import schema
+from accel_sim.cli.sensitivity import sensitivity
 from accel_sim.cli.simulate import simulate
 from accel_sim.cli.synthesize import synthesize
 from accel_sim.cli.trace import trace
@@ -29,7 +30,9 @@ from accel_sim.errors import AccelSimError
 
 def main() -> None:
     """`accel-sim COMMAND …`."""
-    app = _app(capture, trace, simulate, pareto, masks, decode, validate, prove, rtl, synthesize, cost, schema)
+    app = _app(
+        capture, trace, sensitivity, simulate, pareto, masks, decode, validate, prove, rtl, synthesize, cost, schema
+    )
     app.callback()(_options)
     _run(app, "accel-sim")
 
