@@ -14,6 +14,14 @@ from accel_sim.functional.datapath import (
     select,
     sparse_matmul,
 )
+from accel_sim.functional.mitigations import (
+    rank_one,
+    shift,
+    token_means,
+    token_medians,
+    treated_outputs,
+    variance_scales,
+)
 from accel_sim.functional.statistics import (
     PruningStatistics,
     ZeroStatistics,
@@ -34,8 +42,14 @@ __all__ = [
     "hardware_factors",
     "output_loss",
     "pruning_statistics",
+    "rank_one",
     "requantize",
     "select",
+    "shift",
     "sparse_matmul",
+    "token_means",
+    "token_medians",
+    "treated_outputs",
+    "variance_scales",
     "zero_statistics",
 ]
