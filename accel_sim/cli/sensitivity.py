@@ -91,6 +91,8 @@ def sensitivity(
     ] = Path("sensitivity"),
 ) -> None:
     """Sparsify each projection alone → its sensitivity, and a recipe that leaves the sensitive ones dense."""
+    # Libraries below draw progress bars of their own, also into pipes; tqdm reads this when it is first imported.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     from accel_sim.capture.options import require_libraries
     from accel_sim.cli import report
     from accel_sim.errors import AccelSimError
@@ -105,7 +107,6 @@ def sensitivity(
     wanted = Wanted(method, measure, coverage)
     chosen = _recipe(recipe, pattern, criterion)
     require_libraries()
-    os.environ.setdefault("TQDM_DISABLE", "1")
     sequences = (divergence_tokens or window) // window
     seconds = None if max_minutes is None else 60 * max_minutes
     study, about = _measure(model, dtype, device, chosen, text, tokens, window, wanted, sequences, seconds, out)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from accel_sim.evaluation.coverage import Candidate
 from accel_sim.sparsify import Recipe, Treatment
@@ -70,6 +71,9 @@ def _within_block(candidate: Candidate) -> str:
 
 
 def _block(value: Any) -> Any:
+    """Plain data as ruamel writes it in block style; N:M in quotes, which older readers take for a number."""
+    if isinstance(value, str) and ":" in value and " " not in value:
+        return DoubleQuotedScalarString(value)
     if isinstance(value, dict):
         return CommentedMap((key, _block(each)) for key, each in value.items())
     return [_block(each) for each in value] if isinstance(value, list) else value
