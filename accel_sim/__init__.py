@@ -11,9 +11,9 @@ from typing import Any
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 
-__all__ = ["AccelSimError", "Pattern", "__version__", "cost", "functional"]
+__all__ = ["AccelSimError", "Pattern", "__version__", "cost", "functional", "sparsify"]
 
-_LAZY_MODULES = frozenset({"cost", "functional"})
+_LAZY_MODULES = frozenset({"cost", "functional", "sparsify"})
 
 
 def __getattr__(name: str) -> Any:

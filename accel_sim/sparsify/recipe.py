@@ -132,6 +132,10 @@ class Treatment(Strict):
         """Whether activations are pruned, in `phase` or at all."""
         return self.pattern is not None and (phase is None or self.phase in ("both", phase))
 
+    def effective(self) -> Treatment:
+        """The same without what has no effect where nothing is pruned."""
+        return self if self.prunes() else self.without_pruning()
+
     def without_pruning(self) -> Treatment:
         """The same where nothing is pruned: smoothing, rotation, weights and precision stay."""
         kept = ("smoothing", "rotation", "weights", "precision", "activation_scale")
