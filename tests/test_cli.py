@@ -105,7 +105,7 @@ TWO = ["--arch", "dense.yaml", "--arch", "8x16.yaml"]
         (["--set", "sram.output_bytes=5"], "sram.output_bytes is"),
         (["--scope", "everything"], "--scope everything: expected linear or model"),
         ([*GEMM, "--scope", "model"], "scope model: products given by hand have no model around them"),
-        (["--policy", "nowhere"], "policy nowhere: no such file; shipped policies: amber-llama-3.1-8b"),
+        (["--policy", "nowhere"], "policy nowhere: no such file; shipped: amber-llama-3.1-8b"),
         (["--policy", "dense-qkv", "--arch", "2x4"], "policy dense-qkv.yaml: arch 2x4 has no pattern 8:16"),
         (["--policy", "dense-qkv", "--arch", "dense"], "its sparsity.patterns: none (it is a dense machine)"),
         (["--policy", "dense-qkv", "--pattern", "4:8"], "arch 8x16 has no pattern 4:8; its sparsity.patterns: 8:16"),

@@ -18,6 +18,7 @@ from accel_sim.capture.projections import LinearParameter, decoder_blocks, find_
 from accel_sim.errors import AccelSimError
 from accel_sim.sparsify.context import Context, Selections
 from accel_sim.sparsify.fitting import Calibration, check_calibration, fit
+from accel_sim.sparsify.gradients import gradient_factors
 from accel_sim.sparsify.product import Pruned, TreatedProduct
 from accel_sim.sparsify.recipe import Recipe, Treatment
 from accel_sim.sparsify.sites import activation_key, projections_by_site
@@ -182,8 +183,6 @@ def _fit_all(
             return fitted
     gradients = {}
     if any(treatment.criterion == "gradient" for treatment in treatments.values()):
-        from accel_sim.sparsify.gradients import gradient_factors
-
         gradients = gradient_factors(model, calibration, parameters)
 
     def see(product: Product) -> Tensor | None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, WithJsonSchema, model_validator
 
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
@@ -45,6 +45,7 @@ KeptOrDense = Annotated[
     Kept | None,
     BeforeValidator(parse_kept),
     PlainSerializer(lambda kept: str(kept) if kept else DENSE),
+    WithJsonSchema({"type": "string", "examples": ["8:16", "unstructured 50%", "threshold 50%", DENSE]}),
 ]
 
 
@@ -82,6 +83,7 @@ class WeightPruning(Strict):
         Pattern | Unstructured,
         BeforeValidator(_weight_pattern),
         PlainSerializer(str),
+        WithJsonSchema({"type": "string", "examples": ["2:4", "unstructured 50%"]}),
     ]
     criterion: Literal["magnitude", "wanda", "sparsegpt"] = "magnitude"
     """|W|; |W|·‖X_j‖ (arXiv 2306.11695); SparseGPT, which updates what is left (arXiv 2301.00774)."""
@@ -180,8 +182,32 @@ class Recipe:
             if rule.layers is not None:
                 where["layers"] = sorted(rule.layers)
             base, own = self.default.model_dump(), rule.treatment.model_dump()
-            rules.append(where | {key: value for key, value in own.items() if value != base[key]})
+            # A rule that gives the default back to what an earlier one changed must say something too.
+            changed = {key: value for key, value in own.items() if value != base[key]}
+            rules.append(where | (changed or {"pattern": own["pattern"]}))
         return {"description": self.description, "default": default, "rules": rules}
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe file."""
+    treatment, place = Treatment.model_json_schema(), Projections.model_json_schema()
+    parts = treatment.pop("$defs")
+    rule = {**treatment, "title": "Rule", "properties": {**place["properties"], **treatment["properties"]}}
+    return {
+        "title": "Recipe",
+        "type": "object",
+        "additionalProperties": False,
+        "$defs": {**parts, "Treatment": treatment, "Rule": rule},
+        "properties": {
+            "description": {"type": "string", "description": "One sentence for people, with its source."},
+            "default": {"$ref": "#/$defs/Treatment"},
+            "rules": {
+                "type": "array",
+                "description": "Each states what differs from the default; the last one that matches decides.",
+                "items": {"$ref": "#/$defs/Rule"},
+            },
+        },
+    }
 
 
 def shipped_recipes() -> list[str]:
@@ -189,12 +215,17 @@ def shipped_recipes() -> list[str]:
     return shipped_yaml(_SHIPPED)
 
 
+def find_recipe(source: str | Path) -> Path:
+    """The recipe file, or the shipped one of that name. Raises AccelSimError where there is neither."""
+    return find_yaml(Path(source), _SHIPPED, "recipe")
+
+
 def load_recipe(source: str | Path) -> Recipe:
     """Read a recipe file, or the shipped recipe of that name.
 
     Raises AccelSimError (one line, naming file and key) for a file that is not there or not a recipe.
     """
-    path = find_yaml(Path(source), _SHIPPED, "recipe")
+    path = find_recipe(source)
     return recipe_from_mapping(path.stem, read_yaml(path, "recipe"), f"recipe {path}")
 
 
