@@ -15,9 +15,11 @@ from rich.console import Console
 from accel_sim.cli.capture import capture
 from accel_sim.cli.cost import cost
 from accel_sim.cli.decode import decode
+from accel_sim.cli.evaluate import evaluate
 from accel_sim.cli.masks import masks
 from accel_sim.cli.pareto import pareto
 from accel_sim.cli.prove import prove
+from accel_sim.cli.recipes import recipes
 from accel_sim.cli.rtl import rtl
 from accel_sim.cli.schema import schema
 from accel_sim.cli.sensitivity import sensitivity
@@ -31,7 +33,21 @@ from accel_sim.errors import AccelSimError
 def main() -> None:
     """`accel-sim COMMAND …`."""
     app = _app(
-        capture, trace, sensitivity, simulate, pareto, masks, decode, validate, prove, rtl, synthesize, cost, schema
+        capture,
+        trace,
+        recipes,
+        evaluate,
+        sensitivity,
+        simulate,
+        pareto,
+        masks,
+        decode,
+        validate,
+        prove,
+        rtl,
+        synthesize,
+        cost,
+        schema,
     )
     app.callback()(_options)
     _run(app, "accel-sim")

@@ -1,0 +1,179 @@
+"""`accel-sim evaluate`: what recipes leave of a language model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from accel_sim.evaluation import Corpora, Evaluation, EvaluationSettings
+    from accel_sim.evaluation.output import Provenance
+    from accel_sim.sparsify import Recipe
+
+_WHAT, _TEXT, _HOW, _OUT = "What is evaluated", "On which text", "How it is run", "Where it goes"
+
+
+def evaluate(
+    recipe: Annotated[
+        list[str],
+        typer.Option(help="A recipe's file or the name of a shipped one; repeatable.", rich_help_panel=_WHAT),
+    ] = [],  # noqa: B006
+    grid: Annotated[
+        Path | None,
+        typer.Option(help="A file of many recipes: each variant with each pattern.", rich_help_panel=_WHAT),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A transformers id or folder, or a GGUF file. Default: SmolLM2-135M-Instruct.", rich_help_panel=_WHAT
+        ),
+    ] = None,
+    text: Annotated[
+        list[str],
+        typer.Option(
+            help="KIND=FILE, UTF-8 (repeatable). Default: prose, code and mathematics that come with Python.",
+            rich_help_panel=_TEXT,
+        ),
+    ] = [],  # noqa: B006
+    calibration: Annotated[
+        list[Path],
+        typer.Option(
+            help="A UTF-8 file that recipes are fitted to (repeatable, taken in turn). Default: other parts of the "
+            "default text.",
+            rich_help_panel=_TEXT,
+        ),
+    ] = [],  # noqa: B006
+    tokens: Annotated[int, typer.Option(help="Of each kind of text.", rich_help_panel=_TEXT)] = 2048,
+    window: Annotated[int, typer.Option(help="Tokens of one forward pass.", rich_help_panel=_TEXT)] = 512,
+    calibration_tokens: Annotated[
+        int, typer.Option(help="Of all calibration texts together.", rich_help_panel=_TEXT)
+    ] = 3072,
+    no_generation: Annotated[
+        bool, typer.Option("--no-generation", help="Leave out the greedy continuations.", rich_help_panel=_HOW)
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.", rich_help_panel=_HOW)] = 0,
+    dtype: Annotated[
+        str, typer.Option(help="Of the forward pass: auto, float32, bfloat16, float16.", rich_help_panel=_HOW)
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="A torch device, or auto.", rich_help_panel=_HOW)] = "auto",
+    out: Annotated[
+        Path, typer.Option(help="Folder of the results and of the journal to go on from.", rich_help_panel=_OUT)
+    ] = Path("evaluation"),
+    json: Annotated[Path | None, typer.Option(help="Also write the results here.", rich_help_panel=_OUT)] = None,
+) -> None:
+    """Perplexity, divergence from the dense model and greedy text of a language model under recipes."""
+    # Libraries below draw progress bars of their own, also into pipes; tqdm reads this when it is first imported.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from accel_sim.capture.options import CaptureOptions, require_libraries
+    from accel_sim.cli import report
+    from accel_sim.evaluation import EvaluationSettings, corpora_from_files
+    from accel_sim.evaluation.output import write_json, write_markdown
+
+    _check_outputs(out, json)
+    recipes = _recipes(recipe, grid)
+    settings = EvaluationSettings(
+        tokens=tokens,
+        window=window,
+        calibration_tokens=calibration_tokens,
+        seed=seed,
+        generation=not no_generation,
+    )
+    corpora = corpora_from_files(text, calibration)
+    options = CaptureOptions(out=out, model=model, compute_dtype=dtype, device=device)
+    require_libraries()
+    evaluations, provenance = _run(options, recipes, corpora, settings)
+    _print(evaluations, provenance)
+    written = [out / "evaluation.json", out / "evaluation.md", *([json] if json else [])]
+    for path in written:
+        (write_markdown if path == written[1] else write_json)(evaluations, provenance, path)
+    report.print_written(written)
+
+
+def _check_outputs(out: Path, json: Path | None) -> None:
+    from accel_sim.errors import AccelSimError
+
+    if out.exists() and not out.is_dir():
+        raise AccelSimError(f"--out {out}: is a file; expected a folder")
+    if json is not None and json.is_dir():
+        raise AccelSimError(f"--json {json}: is a folder; expected a file to write")
+
+
+def _recipes(sources: list[str], grid: Path | None) -> list[Recipe]:
+    """What was named, each once. The dense model is measured anyway, so a recipe that does nothing is left out."""
+    from accel_sim.errors import AccelSimError
+    from accel_sim.evaluation import load_grid
+    from accel_sim.evaluation.run import DENSE
+    from accel_sim.sparsify import Treatment, load_recipe, shipped_recipes
+
+    found = [load_recipe(source) for source in sources] + (load_grid(grid) if grid else [])
+    if not found:
+        raise AccelSimError(f"nothing to evaluate: name --recipe or --grid; shipped: {', '.join(shipped_recipes())}")
+    by_name: dict[str, Recipe] = {}
+    for recipe in found:
+        if recipe.name == DENSE and recipe.treatments == (Treatment(),):
+            continue
+        if recipe.name == DENSE or by_name.setdefault(recipe.name, recipe) != recipe:
+            raise AccelSimError(
+                f"recipe {recipe.name}: two of that name; give each a file name, or variant, of its own"
+            )
+    return list(by_name.values())
+
+
+def _run(
+    options, recipes: list[Recipe], corpora: Corpora, settings: EvaluationSettings
+) -> tuple[list[Evaluation], Provenance]:
+    from accel_sim.capture.load import load_model
+    from accel_sim.cli.progress import study_progress
+    from accel_sim.cli.screen import console
+    from accel_sim.evaluation import Evaluator
+    from accel_sim.evaluation.output import Provenance
+
+    with console(stderr=True).status("") as status:  # drawn on a terminal only
+        loaded = load_model(options, status.update)
+        status.update("cutting texts")
+        evaluator = Evaluator(
+            loaded.model, loaded.tokenizer, corpora, settings, options.out / "evaluation.journal", lambda _: None
+        )
+    with study_progress((1 + len(recipes)) * evaluator.steps) as on_step:
+        evaluator.on_step = on_step
+        evaluations = evaluator.dense()
+        for recipe in recipes:
+            evaluations += evaluator.evaluate(recipe)
+    provenance = Provenance(
+        loaded.id,
+        evaluator.fingerprint,
+        str(loaded.model.dtype).removeprefix("torch."),
+        loaded.model.device.type,
+        settings,
+        evaluator.cuts,
+        evaluator.notes,
+    )
+    return evaluations, provenance
+
+
+def _print(evaluations: list[Evaluation], provenance: Provenance) -> None:
+    from accel_sim.cli import report
+    from accel_sim.evaluation.corpora import ALL
+    from accel_sim.evaluation.output import figures, headings
+
+    screen = report.console()
+    header, kinds = headings(evaluations), provenance.cuts.kinds
+    table = report.table_of(f"Quality of {provenance.model}")
+    for column in header:
+        table.add_column(column, justify="left" if column == "recipe" else "right", no_wrap=column == "recipe")
+    if len(kinds) > 1:
+        for kind in kinds:
+            table.add_column(kind, justify="right")
+    perplexities = {(each.recipe, each.text_kind): each.perplexity for each in evaluations}
+    for each in evaluations:
+        if each.text_kind == ALL:
+            by_kind = [f"{perplexities[each.recipe, kind]:,.2f}" for kind in kinds] if len(kinds) > 1 else []
+            table.add_row(*figures(each, header), *by_kind)
+    settings = provenance.settings
+    table.caption = f"{settings.windows} × {settings.window} tokens of each kind of text; the last columns: perplexity"
+    screen.print(table)
+    for note in provenance.notes:
+        report.note(note)
