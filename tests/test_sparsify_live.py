@@ -289,7 +289,7 @@ def test_shipped_recipes_run_on_other_architectures(name, shipped):
     assert logits(accel_sim.sparsify(model, shipped, ids)).isfinite().all()
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", [name for name in shipped_recipes() if "-" not in name])  # others are one model's
 def test_every_shipped_recipe_runs_on_a_llama(name):
     model = model_of("llama")
     dense = logits(model)

@@ -14,6 +14,7 @@ from accel_sim.pattern import Pattern
 from accel_sim.sparsify import Treatment, load_recipe, shipped_recipes
 from accel_sim.sparsify.kept import Unstructured, parse_kept
 from accel_sim.sparsify.recipe import find_recipe, recipe_from_mapping, recipe_schema
+from accel_sim.workload import preset_workload
 
 Q, K, UP = (f"model.layers.{{}}.{name}" for name in ("self_attn.q_proj", "self_attn.k_proj", "mlp.up_proj"))
 
@@ -119,6 +120,20 @@ def test_ambers_rule_is_the_papers():
             ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")}  # fmt: skip
     assert [name for name, pruned in kept.items() if pruned] == ["q_proj", "gate_proj", "down_proj"]
     assert amber.default.phase == "prefill"
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "share"),
+    [
+        ("amber_8x16_llama-3.1-8b", "llama-3.1-8b", 0.561),
+        ("amber_8x16_qwen2-7b", "qwen2-7b", 0.576),
+        ("amber_skip_8x16_qwen3-30b-a3b", "qwen3-30b-a3b", 0.569),
+    ],
+)
+def test_ambers_lists_cover_what_the_paper_says(name, model, share):
+    amber, gemms = load_recipe(name), [gemm for gemm in preset_workload(model, 512).gemms if gemm.prunable]
+    pruned = sum(gemm.macs for gemm in gemms if amber.treatment(gemm.name, gemm.layer).prunes())
+    assert pruned / sum(gemm.macs for gemm in gemms) == pytest.approx(share, abs=5e-4)
 
 
 @given(
