@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import accel_forge, elastic, limits, peak_rates, quoted, scale_sim, zig_zag
+from accel_sim import AccelSimError
+from benchmarks import accel_forge, elastic, limits, peak_rates, quoted, scale_sim, sparsify, zig_zag
 from benchmarks.children import ChildFailed
 from benchmarks.peers import ACCELFORGE, PEERS, SCALE_SIM, ZIGZAG, Environment, Peer, PeerMissing, prepare
 from benchmarks.progress import say
@@ -20,7 +21,7 @@ COMPARISONS: dict[Peer, Callable[[Environment], list[Row]]] = {
     SCALE_SIM: scale_sim.rows,
 }
 LASTS = (
-    "About a quarter of an hour on two cores, most of it SCALE-Sim's, which takes 5 GiB;"
+    "Twenty to thirty minutes on two cores, most of it SCALE-Sim's, which takes 5 GiB, and the sparsified model's;"
     " more where the peers have to be installed first."
 )
 
@@ -48,9 +49,19 @@ def collect(wanted: list[Peer], trace: Path) -> Iterator[Row]:
     yield from limits.rows(trace)
     yield from elastic.rows()
     yield from peak_rates.rows()
+    yield from live_model()
     for peer in wanted:
         yield from compare(peer)
     yield from quoted.rows()
+
+
+def live_model() -> Iterator[Row]:
+    """The rows of the sparsified model; one that says why where it cannot be run."""
+    try:
+        say("a sparsified model")
+        yield from sparsify.rows()
+    except (AccelSimError, ModuleNotFoundError) as why:
+        yield not_run(sparsify.GROUP, "SmolLM2-135M", str(why), sparsify.COMMAND, versions())
 
 
 def compare(peer: Peer) -> list[Row]:
