@@ -47,7 +47,7 @@ def test_a_result_carries_the_band_of_its_machine():
 def test_a_library_that_lacks_a_circuit_is_named_and_left_out(monkeypatch):
     from accel_sim.cost import band
 
-    def lacking(arch, library):
+    def lacking(arch, library, methods=None):
         if library == "sg13g2":
             raise AccelSimError("library sg13g2: no unit 'x' was synthesised")
         return cost.area(arch)

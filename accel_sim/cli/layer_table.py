@@ -53,7 +53,11 @@ def _caption(result: Result, quality_asked: bool) -> str:
     shape = "shape: tokens × features × outputs; quality loss"
     losses = [_quality_loss(row) for row in [*result.layers, *result.operations]]
     if result.quality_loss is None:
-        why = "weights are pruned that this workload does not hold" if quality_asked else "not asked for (--no-quality)"
+        why = "weights are pruned that this workload does not hold"
+        if result.recipe:
+            why = "the recipe's lines below say why"
+        if not quality_asked:
+            why = "not asked for (--no-quality)"
         return f"{shape} {UNKNOWN}: {why}"
     usual = result.quality_loss.kind
     text = f"{shape}: {LOSS_KINDS[usual]}"

@@ -11,6 +11,7 @@ from accel_sim.cli.kind_table import amdahl, kind_table
 from accel_sim.cli.layer_table import layer_table
 from accel_sim.cli.screen import console, energy, energy_unit, quality, shares, table_of
 from accel_sim.simulation import Result, Simulation
+from accel_sim.simulation.result import RecipeResult
 from accel_sim.timing import CAUSES
 
 
@@ -46,11 +47,31 @@ def _what_ran(result: Result, simulation: Simulation) -> list[str]:
         lines.append(f"scope model: {result.scope_source}")
     if result.policy:
         lines.append(f"policy {result.policy}: {result.coverage:.1%} of the linear multiply-accumulates run pruned")
+    elif result.recipe:
+        lines += _recipe(result, result.recipe)
     elif 0 < result.coverage < 1:
         lines.append(f"{result.coverage:.1%} of the linear multiply-accumulates run pruned")
     if simulation.skipping.needs_activations:
         seed = "" if result.masks == "real" else f", seed {simulation.settings.seed}"
         lines.append(f"masks: {result.masks}{seed}")
+    return lines
+
+
+def _recipe(result: Result, recipe: RecipeResult) -> list[str]:
+    """What of the model a recipe prunes, and what each of its methods costs."""
+    lines = [
+        f"recipe {recipe.name}, {recipe.phase}: {result.coverage:.1%} of the linear multiply-accumulates run pruned"
+        + ("" if recipe.methods else "; it adds nothing to the machine")
+    ]
+    for one in recipe.methods:
+        lines.append(
+            f"  {one.name}, {one.projections} projections:"
+            f" area {one.area_um2 / result.dense_area_um2:+.2%} of dense,"
+            f" energy {one.energy_pj / result.energy_pj['total']:.2%}, cycles {one.cycles / result.cycles:.2%}"
+            f" of the whole ({one.rule})"
+        )
+    lines += [f"  {line}" for line in recipe.differences]
+    lines += [f"  quality loss unknown: {line}" for line in recipe.unknown_quality]
     return lines
 
 

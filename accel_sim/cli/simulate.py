@@ -27,6 +27,7 @@ def simulate(
     scope: options.Scope = "linear",
     pattern: options.PatternText = None,
     policy: options.PolicyText = None,
+    recipe: options.RecipeText = None,
     masks: options.MaskText = "real",
     mask_seed: options.MaskSeed = None,
     engine: options.EngineName = "compiled",
@@ -50,7 +51,9 @@ def simulate(
     from accel_sim.cli.simulations import simulations
     from accel_sim.pattern import parse_pattern
 
-    settings = _settings(scope, policy, masks, mask_seed, quality=not no_quality)
+    settings = _settings(scope, policy, recipe, masks, mask_seed, quality=not no_quality)
+    if recipe and pattern:
+        raise AccelSimError("--pattern: the recipe says what each projection runs; leave one of them out")
     files = Files(json_, csv, timeline, demand_trace, demand_layer, demand_format)
     chosen = parse_pattern(pattern) if pattern else None
     archs = [load_arch(source, set_) for source in arch]
@@ -75,9 +78,12 @@ def simulate(
     report.print_written(files.write(results, made))
 
 
-def _settings(scope: str, policy: str | None, masks: str, mask_seed: int | None, quality: bool) -> Settings:
+def _settings(
+    scope: str, policy: str | None, recipe: str | None, masks: str, mask_seed: int | None, quality: bool
+) -> Settings:
     """Raises AccelSimError for a word that is none of an option's."""
     from accel_sim.simulation import Settings
+    from accel_sim.sparsify import load_recipe
     from accel_sim.workload import load_policy
 
     if scope not in ("linear", "model"):
@@ -90,8 +96,10 @@ def _settings(scope: str, policy: str | None, masks: str, mask_seed: int | None,
         raise AccelSimError(
             f"--mask-seed: nothing is drawn with --masks real; give one of {', '.join(MASK_MODELS[1:])}"
         )
-    rules = load_policy(policy) if policy else None
-    return Settings(scope=scope, policy=rules, masks=masks, seed=mask_seed or 0, quality=quality)
+    if policy and recipe:
+        raise AccelSimError("--policy, --recipe: both say which projections run pruned; give one")
+    rules, treatments = load_policy(policy) if policy else None, load_recipe(recipe) if recipe else None
+    return Settings(scope=scope, policy=rules, recipe=treatments, masks=masks, seed=mask_seed or 0, quality=quality)
 
 
 def _result(simulation: Simulation) -> Result:

@@ -46,6 +46,13 @@ PolicyText = Annotated[
     str | None,
     typer.Option(help="Which projection runs which pattern: a file, or a shipped policy's name.", rich_help_panel=_HOW),
 ]
+RecipeText = Annotated[
+    str | None,
+    typer.Option(
+        help="How projections are sparsified, and what that costs: a file, or a shipped recipe's name.",
+        rich_help_panel=_HOW,
+    ),
+]
 MaskText = Annotated[str, typer.Option(help=_MASKS, rich_help_panel=_HOW)]
 MaskSeed = Annotated[int | None, typer.Option(help="Of drawn masks; 0 when not given.", rich_help_panel=_HOW)]
 EngineName = Annotated[

@@ -20,23 +20,25 @@ def simulations(
 
     `pattern` chooses for flexible machines, or for the only one; with a policy it is the policy's default.
 
-    Raises AccelSimError for a pattern, the policy's included, that a machine lacks. Beside other machines a dense one
-    is none of the policy's business.
+    Raises AccelSimError for a pattern, the policy's or recipe's included, that a machine lacks. Beside other machines a
+    dense one is none of the policy's or recipe's business.
     """
-    policy = settings.policy
+    policy, recipe = settings.policy, settings.recipe
     if policy and pattern:
         policy, pattern = policy.with_default(pattern), None
     statistics = WorkloadStatistics(work)
     made, notes = [], []
     for arch in archs:
-        ruled = policy
-        if policy and len(archs) > 1 and not arch.sparsity.patterns:
-            ruled = None
-            notes.append(f"arch {arch.name} has no patterns: policy {policy.name} does not touch it")
+        ruled, treated = policy, recipe
+        if (policy or recipe) and len(archs) > 1 and not arch.sparsity.patterns:
+            ruled = treated = None
+            what = f"policy {policy.name}" if policy else f"recipe {recipe.name}"
+            notes.append(f"arch {arch.name} has no patterns: {what} does not touch it")
         if ruled:
             _check(ruled, arch)
         chosen = arch.pattern(pattern if arch.is_flexible or len(archs) == 1 else None)
-        made.append(Simulation(Machine(arch, chosen, engine), work, statistics, replace(settings, policy=ruled)))
+        own = replace(settings, policy=ruled, recipe=treated)
+        made.append(Simulation(Machine(arch, chosen, engine), work, statistics, own))
     return made, notes + _masks_without_effect(archs, settings)
 
 

@@ -3,7 +3,7 @@
 from accel_sim.cost.area import Area, area
 from accel_sim.cost.band import OverheadBand, overhead_band
 from accel_sim.cost.delays import Delays, Stage, delays
-from accel_sim.cost.energy import Energy, energy
+from accel_sim.cost.energy import Energy, energy, leakage_pj
 from accel_sim.cost.processing_element import (
     ElementCost,
     ElementPart,
@@ -35,6 +35,7 @@ __all__ = [
     "energy_tax",
     "implied_tax",
     "iso_throughput_gain",
+    "leakage_pj",
     "overhead_band",
     "pe",
     "sources",

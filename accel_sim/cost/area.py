@@ -19,8 +19,11 @@ SRAM_COMPONENTS = (
     "sram_accumulator",
     "row_scale_buffer",
     "gather_masks",
+    "method_tables",
     "shared_buffer",
 )
+METHOD_CIRCUITS = "method_circuits"
+"""What criteria and mitigations add, and `method_tables` with it; see `accel_sim.cost.method_charges`."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def area(arch: Arch) -> Area:
     block = per_cell * fsum(part.area_um2 for part in bill if part.in_array)
     tracks = _track_area_um2(arch) * scale.node_area if arch.technology.wires else 0.0
     core["wires"] = max(0.0, tracks - block)
-    core.update(dict.fromkeys(SRAM_COMPONENTS, 0.0))
+    core.update(dict.fromkeys((METHOD_CIRCUITS, *SRAM_COMPONENTS), 0.0))
     core.update({f"sram_{buffer.name}": buffer.area_um2 for buffer in sram.memories(arch)})
     core["row_scale_buffer"] = sram.row_scale_buffer(arch)[0]
     core["gather_masks"] = gathering.mask_buffers(arch)[0]

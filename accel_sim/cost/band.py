@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from accel_sim.arch.schema import Arch
-from accel_sim.cost.area import Area, area
+from accel_sim.cost.area import Area
+from accel_sim.cost.method_charges import PLAIN, Methods, area_with
 from accel_sim.cost.run import shipped
 from accel_sim.cost.tables import constant
 from accel_sim.errors import AccelSimError
@@ -44,32 +45,32 @@ class OverheadBand:
         return max(self.by_library.values())
 
 
-def overhead_band(arch: Arch, dense: Arch) -> OverheadBand:
-    """The band of `arch` over its dense counterpart, worked out once a machine."""
-    return _band(arch, dense)
+def overhead_band(arch: Arch, dense: Arch, methods: Methods = PLAIN) -> OverheadBand:
+    """The band of `arch`, built for `methods`, over its dense counterpart; worked out once a machine."""
+    return _band(arch, dense, methods)
 
 
 @cache
-def _band(arch: Arch, dense: Arch) -> OverheadBand:
+def _band(arch: Arch, dense: Arch, methods: Methods = PLAIN) -> OverheadBand:
     libraries = dict.fromkeys((arch.technology.library, *shipped()))
     overheads, missing = {}, {}
     for library in libraries:
         try:
-            overheads[library] = _area(arch, library).overhead(_area(dense, library))
+            overheads[library] = _area(arch, library, methods).overhead(_area(dense, library))
         except AccelSimError as lacking:
             if library == arch.technology.library:
                 raise
             missing[library] = str(lacking)
-    return OverheadBand(overheads, _with_smaller_multipliers(area(arch), area(dense)), missing)
+    return OverheadBand(overheads, _with_smaller_multipliers(area_with(arch, methods), area_with(dense)), missing)
 
 
-def _area(arch: Arch, library: str) -> Area:
+def _area(arch: Arch, library: str, methods: Methods = PLAIN) -> Area:
     """Of the machine with another library's tables. Areas do not depend on the energy scale, and anchored energies
     exist for every library."""
     if library == arch.technology.library:
-        return area(arch)
+        return area_with(arch, methods)
     technology = arch.technology.model_copy(update={"library": library, "energy_scale": "anchored"})
-    return area(arch.model_copy(update={"technology": technology}))
+    return area_with(arch.model_copy(update={"technology": technology}), methods)
 
 
 def _with_smaller_multipliers(sparse: Area, dense: Area) -> float:

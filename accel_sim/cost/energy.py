@@ -116,11 +116,17 @@ def energy(arch: Arch, pattern: Pattern | None, activity: Activity, clock_hz: fl
             + done.activation_sram_write_bytes * each.joined_feature
             + done.activation_sram_read_bytes * each.crossed_byte,
             "vector_unit": done.vector_operations * each.vector_operation,
+            "methods": 0.0,  # of criteria and mitigations, which `accel_sim.cost.method_charges` knows
             "dram": (done.dram_read_bytes + done.dram_write_bytes) * each.dram_byte,
             "leakage": done.cycles / clock_hz * each.leakage_per_s,
         },
         wires_band_pj=(crossing * low, crossing * high),
     )
+
+
+def leakage_pj(power_nw: float, seconds: float) -> float:
+    """What circuits of this leakage lose in so many seconds."""
+    return PJ_PER_NWS * power_nw * seconds
 
 
 def _register_loads(arch: Arch) -> tuple[float, float]:

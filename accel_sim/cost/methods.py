@@ -1,34 +1,17 @@
-"""What every pruning criterion and every mitigation adds to a machine, so that the cheapest good one can be chosen.
-
-Each method is a bill of circuits from the machine's own library: so many in every selector, at every requantiser and
-once a core; bytes of tables; multiplications, passes and cycles that a token needs besides the product. What can be
-folded into weights, biases or the requantiser's mantissas before the run costs nothing here, and says so.
-"""
+"""What every pruning criterion and every mitigation adds to a machine, so that the cheapest good one can be chosen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from math import ceil, log2
+from dataclasses import dataclass
+from math import ceil
 from typing import Literal
 
 from accel_sim.arch import derived
 from accel_sim.arch.schema import Arch
-from accel_sim.cost import circuits, operands, sram
+from accel_sim.cost import operands, sram
 from accel_sim.cost.area import area
+from accel_sim.cost.method_bills import Bill, Shape, all_bills, shape_for
 from accel_sim.cost.scaling import Scale
-from accel_sim.cost.units import Library, UnitCost, library_of, total
-from accel_sim.errors import AccelSimError
-from accel_sim.pattern import HierarchicalPattern, Pattern
-
-CODE_BITS = 8
-WORD_BYTES = 4
-SUM_BITS = 32
-SCORE_BITS = 16
-COLUMN_SUM_BITS = 26
-"""Sum of up to 133,144 INT8 weights: η·(1·W) multiplies it."""
-ROOT_CYCLES = 32
-"""Steps of an iterative division or square root, one bit each."""
 
 
 @dataclass(frozen=True)
@@ -57,73 +40,17 @@ class MethodCost:
     """What it is built of, and what is folded away."""
 
 
-@dataclass(frozen=True)
-class _Circuit:
-    """A circuit that stands there once and is used so many times for a group, an output or a token."""
-
-    unit: UnitCost
-    uses: float = 1
-
-    @property
-    def energy_pj(self) -> float:
-        return self.unit.energy_pj * self.uses
-
-
-@dataclass(frozen=True)
-class _Bill:
-    """What one method is built of, before counts and scales."""
-
-    name: str
-    kind: Literal["criterion", "mitigation"]
-    rule: str
-    selector: tuple[_Circuit, ...] = ()
-    """In every selector; uses are for a group."""
-    requantiser: tuple[_Circuit, ...] = ()
-    """At every requantiser; uses are for an output."""
-    core: tuple[_Circuit, ...] = ()
-    """Once a core; uses are for a token."""
-    table_bytes: float = 0.0
-    weight_bytes: float = 0.0
-    feature_bytes_read: float = 0.0
-    """Of tables, for a feature of as many tokens as the array has rows of them."""
-    feature_bytes_written: float = 0.0
-    output_bytes_read: float = 0.0
-    """Likewise for an output."""
-    passes: float = 0.0
-    """Over the token's codes besides the one that selects."""
-    macs: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What the bills are made for."""
-
-    library: Library
-    arch: Arch
-    pattern: Pattern
-    features: int
-    outputs: int
-
-
 def methods_cost(arch: Arch, features: int, outputs: int) -> tuple[MethodCost, ...]:
     """Every criterion and mitigation on `arch`, for a product of so many features and outputs.
 
     A flexible machine is taken with its largest pattern. Raises AccelSimError for a machine that selects nothing, for
     patterns of two levels, and for sizes below 1.
     """
-    if features < 1 or outputs < 1:
-        raise AccelSimError(f"features, outputs: got {features}, {outputs}, expected at least 1")
-    selected = [pattern for pattern in arch.sparsity.patterns if derived.selects(arch, pattern)]
-    if not selected:
-        raise AccelSimError(f"arch {arch.name}: selects nothing by a circuit, so no method has a place in it")
-    largest = max(selected, key=lambda pattern: pattern.m)
-    if isinstance(largest, HierarchicalPattern):
-        raise AccelSimError(f"arch {arch.name}: pattern {largest} has two levels; methods are costed for N:M")
-    shape = _Shape(library_of(arch), arch, largest, features, outputs)
-    return tuple(_cost(shape, bill) for make in _METHODS for bill in make(shape))
+    shape = shape_for(arch, features, outputs)
+    return tuple(_cost(shape, bill) for bill in all_bills(shape))
 
 
-def _cost(shape: _Shape, bill: _Bill) -> MethodCost:
+def _cost(shape: Shape, bill: Bill) -> MethodCost:
     arch, scale, cores = shape.arch, Scale.of(shape.arch.technology), shape.arch.cores.count
     selectors = derived.selector_units(arch, shape.pattern)
     circuits_um2 = (
@@ -154,7 +81,7 @@ def _cost(shape: _Shape, bill: _Bill) -> MethodCost:
     )
 
 
-def _logic_pj(shape: _Shape, bill: _Bill, groups: int) -> float:
+def _logic_pj(shape: Shape, bill: Bill, groups: int) -> float:
     """Of one token."""
     return (
         sum(circuit.energy_pj for circuit in bill.selector) * groups
@@ -163,7 +90,7 @@ def _logic_pj(shape: _Shape, bill: _Bill, groups: int) -> float:
     )
 
 
-def _memory_pj(shape: _Shape, bill: _Bill) -> float:
+def _memory_pj(shape: Shape, bill: Bill) -> float:
     """Of one token: further passes over its codes, and tables, whose entry serves the tokens of all rows at once."""
     buffer = sram.memories(shape.arch).activation
     bus = buffer.bank.bus_bytes
@@ -171,262 +98,3 @@ def _memory_pj(shape: _Shape, bill: _Bill) -> float:
     tables = shape.features * bill.feature_bytes_read + shape.outputs * bill.output_bytes_read
     read = (shape.features * bill.passes + tables / tokens) * buffer.read_pj_per_byte(bus)
     return read + shape.features * bill.feature_bytes_written / tokens * buffer.write_pj_per_byte(bus)
-
-
-def _magnitude(shape: _Shape) -> list[_Bill]:
-    return [_Bill("magnitude", "criterion", "the machine's own selector: |x| and top-N of 8-bit scores")]
-
-
-def _factored_selector(shape: _Shape) -> UnitCost:
-    """What a selector of |x|·f has more than one of |x|, both from parts: multipliers, a top-N of 16-bit scores."""
-    settings = shape.arch.sparsity.selector
-    plain, factored = (
-        circuits.selector_of_parts(
-            shape.library,
-            settings.model_copy(update={"channel_factors": factors}),
-            shape.arch.sparsity.metadata,
-            shape.pattern,
-        )
-        for factors in (False, True)
-    )
-    return replace(
-        factored,
-        name=f"{factored.name}, 16-bit scores less 8-bit ones",
-        area_um2=factored.area_um2 - plain.area_um2,
-        energy_pj=factored.energy_pj - plain.energy_pj,
-        leakage_nw=factored.leakage_nw - plain.leakage_nw,
-        delay_ns=factored.delay_ns - plain.delay_ns,
-        made_of=(factored, plain),
-    )
-
-
-def _static_factors(shape: _Shape) -> list[_Bill]:
-    """The four criteria that differ in how the table is made before the run, and not in hardware."""
-    names = {
-        "Amber, raw column norm": "‖W_j‖",
-        "Amber, robust norm": "the norm of the standardised column without outliers",
-        "WINA": "‖W_j‖ of the orthogonalised weights",
-        "R-Sparse score": "the norm of row j of V·Σ",
-    }
-    factored = _factored_selector(shape)
-    return [
-        _Bill(
-            name,
-            "criterion",
-            f"a factor multiplier an element, 16-bit scores, a byte a feature for {what}, made before the run",
-            selector=(_Circuit(factored),),
-            table_bytes=shape.features,
-            feature_bytes_read=1,
-        )
-        for name, what in names.items()
-    ]
-
-
-def _clact(shape: _Shape) -> list[_Bill]:
-    """|x_j| times the norm of column j over the batch; the token's own norm changes no ranking."""
-    library, m = shape.library, shape.pattern.m
-    squares = library.unit("multiplier").times(m, f"{m} squares", rule="one multiplier an element")
-    sums = circuits.adder(library, SUM_BITS, f"{m} running norms, {SUM_BITS} bits", m)
-    return [
-        _Bill(
-            "CLACT",
-            "criterion",
-            "factor multipliers and 16-bit scores as for a table; a square and a 32-bit sum an element, running norms"
-            " in SRAM, a root unit (once a feature and batch), a pass over all tokens before the one that selects",
-            selector=tuple(map(_Circuit, (_factored_selector(shape), squares, sums))),
-            core=(_Circuit(_root(library), uses=0),),
-            table_bytes=shape.features * (1 + WORD_BYTES),
-            feature_bytes_read=1 + WORD_BYTES,
-            feature_bytes_written=WORD_BYTES,
-            passes=1,
-        )
-    ]
-
-
-def _root(library: Library) -> UnitCost:
-    """A divider or square root, one bit a cycle: a subtractor and three registers of 32 bits."""
-    registers = library.flip_flop.times(3 * SUM_BITS, f"{3 * SUM_BITS} register bits")
-    return total("root and division, a bit a cycle", [library.unit("adder"), registers])
-
-
-def _subtractors(shape: _Shape) -> UnitCost:
-    """η off every element, saturating: the run's own circuit, else a 9-bit adder and two 2:1 multiplexers."""
-    library, m = shape.library, shape.pattern.m
-    if library.row("token_shift", m=m):
-        return library.unit("token_shift", m=m)
-    subtract = circuits.adder(library, CODE_BITS + 1, f"{m} subtractions of {CODE_BITS + 1} bits", m)
-    clamp = circuits.multiplexer_2(library, 2 * CODE_BITS * m, "clamps at ±127")
-    return total(f"{m} saturating subtractors", [subtract, clamp])
-
-
-def _static_shifts(shape: _Shape) -> list[_Bill]:
-    subtract = _subtractors(shape)
-    back = "η·(1·W) is known before the run and joins the INT32 bias"
-    return [
-        _Bill(
-            "S-PTS",
-            "mitigation",
-            f"a saturating subtractor an element, one η a site; {back}",
-            selector=(_Circuit(subtract),),
-            table_bytes=WORD_BYTES * shape.outputs,
-            output_bytes_read=WORD_BYTES,
-        ),
-        _Bill(
-            "L-PTS",
-            "mitigation",
-            f"a saturating subtractor an element, a byte a feature for the learned η; {back}",
-            selector=(_Circuit(subtract),),
-            table_bytes=shape.features + WORD_BYTES * shape.outputs,
-            feature_bytes_read=1,
-            output_bytes_read=WORD_BYTES,
-        ),
-    ]
-
-
-def _rank_one(library: Library) -> UnitCost:
-    """η·(1·W) of one output onto its sum: the run's own circuit, else an 8×26-bit multiplier and an adder."""
-    if library.has("rank1_epilogue"):
-        return library.only("rank1_epilogue")
-    share = COLUMN_SUM_BITS / CODE_BITS
-    product = library.unit("multiplier").times(share, f"8×{COLUMN_SUM_BITS}-bit multiplier", rule="bit products")
-    product = replace(product, delay_ns=product.delay_ns * log2(COLUMN_SUM_BITS) / log2(CODE_BITS))
-    return total("rank-1 epilogue", [product, library.unit("adder")])
-
-
-def _sum_of(library: Library, values: int, bits: int) -> UnitCost:
-    """A tree over `values` values of `bits` bits and a running sum: one adder a value."""
-    wide = bits + ceil(log2(max(2, values)))
-    tree = circuits.adder(library, wide, f"tree over {values} values of {bits} bits", max(1, values - 1))
-    levels = ceil(log2(max(2, values)))
-    tree = replace(tree, delay_ns=levels * tree.delay_ns)
-    register = library.flip_flop.times(SUM_BITS, f"{SUM_BITS} register bits")
-    return total(f"sum of {values} values", [tree, library.unit("adder"), register])
-
-
-def _dynamic_shifts(shape: _Shape) -> list[_Bill]:
-    library, m = shape.library, shape.pattern.m
-    epilogue = _rank_one(library)
-    epilogue_text = "a saturating subtractor an element; η·(1·W) is added behind the array, a word of 1·W an output"
-    small = library.unit("multiplier")
-    reciprocal = small.times((SUM_BITS / CODE_BITS) ** 2, "sum times 1/K", rule="bit products")
-    # Bit by bit from the top, whether at least half of the codes lie above the value so far: as a radix selector finds
-    # its threshold, with K in the place of M and every pass over the whole row.
-    above = circuits.adder(library, CODE_BITS, f"{m} comparisons of {CODE_BITS} bits", m)
-    shared = {
-        "requantiser": (_Circuit(epilogue),),
-        "table_bytes": WORD_BYTES * shape.outputs,
-        "output_bytes_read": WORD_BYTES,
-    }
-    return [
-        _Bill(
-            "D-PTS, mean",
-            "mitigation",
-            "an adder an element in the pass that finds the token's maximum, one multiplication by 1/K;"
-            f" {epilogue_text}",
-            selector=(_Circuit(_subtractors(shape)), _Circuit(_sum_of(library, m, CODE_BITS))),
-            core=(_Circuit(reciprocal),),
-            **shared,
-        ),
-        _Bill(
-            "D-PTS, median",
-            "mitigation",
-            f"a comparison an element and a count, {CODE_BITS} passes over the row, a bit each; {epilogue_text}",
-            selector=(
-                _Circuit(_subtractors(shape)),
-                _Circuit(above, CODE_BITS),
-                _Circuit(_sum_of(library, m, 1), CODE_BITS),
-            ),
-            passes=CODE_BITS,
-            **shared,
-        ),
-    ]
-
-
-def _variance(shape: _Shape) -> list[_Bill]:
-    """√(Var[X] / Var[X kept]): both need a sum and a sum of squares, and the kept ones are among all."""
-    library, n, m = shape.library, shape.pattern.n, shape.pattern.m
-    squares = library.unit("multiplier").times(m, f"{m} squares", rule="one multiplier an element")
-    trees = [_sum_of(library, count, bits) for count in (m, n) for bits in (CODE_BITS, SCORE_BITS)]
-    scale = (
-        library.only("token_scale")
-        if library.has("token_scale")
-        else library.unit("multiplier").times((SUM_BITS / CODE_BITS) ** 2, "scale times ν", rule="bit products")
-    )
-    return [
-        _Bill(
-            "VAR",
-            "mitigation",
-            "a square an element and four sums, of codes and squares, of all and of the kept; a division and a root a"
-            " token; ν multiplies into the token's mantissa",
-            selector=tuple(map(_Circuit, (squares, *trees))),
-            core=(_Circuit(_root(library), 2 * ROOT_CYCLES), _Circuit(scale)),
-        )
-    ]
-
-
-def _folded(shape: _Shape) -> list[_Bill]:
-    return [
-        _Bill(
-            "LS", "mitigation", "a scale an output joins the output's mantissa before the run, a shift the INT32 bias"
-        ),
-        _Bill(
-            "PCS",
-            "mitigation",
-            "static scales fold into the weights and into the norm or the projection before; scales of the running"
-            " batch would cost what CLACT's norms do",
-        ),
-    ]
-
-
-def _low_rank(shape: _Shape) -> list[_Bill]:
-    return [
-        _Bill(
-            f"R-Sparse, rank {rank}",
-            "mitigation",
-            f"what is not kept goes through K×{rank} by the dense rule and {rank}×F; the sums join the product's"
-            " before requantisation",
-            weight_bytes=rank * (shape.features + shape.outputs),
-            macs=rank * (shape.features + shape.outputs),
-        )
-        for rank in (64, 128)
-    ]
-
-
-def _rotation(shape: _Shape) -> list[_Bill]:
-    return [
-        _Bill(
-            "La RoSA, rotation",
-            "mitigation",
-            "W·Q is folded; X·Q is a dense K×K product a token where the layer before is not linear (free where Q folds"
-            " into it)",
-            weight_bytes=shape.features**2,
-            macs=shape.features**2,
-        )
-    ]
-
-
-def _layer_skip(shape: _Shape) -> list[_Bill]:
-    dropped = 1 - shape.pattern.density
-    return [
-        _Bill(
-            "layer skip",
-            "mitigation",
-            "no circuit: a skipped product runs by the dense rule; these are the multiplications one such product gives"
-            " back",
-            macs=dropped * shape.features * shape.outputs,
-        )
-    ]
-
-
-_METHODS: tuple[Callable[[_Shape], list[_Bill]], ...] = (
-    _magnitude,
-    _static_factors,
-    _clact,
-    _static_shifts,
-    _dynamic_shifts,
-    _variance,
-    _folded,
-    _low_rank,
-    _rotation,
-    _layer_skip,
-)

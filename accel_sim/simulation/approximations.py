@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accel_sim.arch.sparsity import SKIPS_ZEROS
+from accel_sim.cost.method_bills import LOW_RANK, ROTATION
 from accel_sim.pattern import Pattern
 from accel_sim.simulation.layers import Layer
 from accel_sim.simulation.nonzeros import Skipping
@@ -27,11 +28,28 @@ def approximations(compared: Comparison, layers: list[Layer]) -> list[str]:
         said.append("selection by software keeps up with the memory; its own arithmetic is not charged")
     if any(layer.kind == "attention" for layer in layers):
         said.append("operands of attention are taken to hold no zeros")
+    said += _of_recipe(compared)
     if settings.scope == "linear" and sparsity.selector.placement == "write_back" and compared.machine.pattern:
         said.append("selecting at write-back takes none of the linear projections' time (scope model counts it)")
     copied = _sites_of_several_patterns(layers)
     if settings.scope == "model" and sparsity.selector.placement == "write_back" and copied:
         said.append(f"{copied} sites are read under several patterns; storing one copy of them is counted")
+    return said
+
+
+def _of_recipe(compared: Comparison) -> list[str]:
+    """Where a recipe's methods are charged for by a simpler rule than what they do."""
+    names, said = compared.machine.built.names, []
+    if "CLACT" in names:
+        said.append("CLACT: the norms' pass is timed at the selectors; one sequence, whose rows DRAM gives once")
+    if any("PTS" in name for name in names):
+        said.append("a shifted zero is no zero any more, which zero gating and skipping are not told")
+    if names and Skipping.of(compared.machine.arch).needs_activations:
+        said.append("what is skipped follows from selection by magnitude, whatever the recipe's criterion")
+    if any(name.startswith((LOW_RANK, ROTATION)) for name in names):
+        said.append(
+            "products that methods add run one after the other with those that they belong to, by the dense rule"
+        )
     return said
 
 

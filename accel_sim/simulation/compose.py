@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from accel_sim import cost
+from accel_sim.cost.method_charges import areas, by_name
 from accel_sim.errors import AccelSimError
 from accel_sim.simulation.approximations import approximations
 from accel_sim.simulation.layers import Layer, Side, VectorLayer
 from accel_sim.simulation.machine import Machine
+from accel_sim.simulation.recipe_quality import unknown
 from accel_sim.simulation.result import (
     AreaResult,
     KindResult,
     LayerResult,
+    MethodResult,
     OperationResult,
     OverheadBand,
     QualityLoss,
+    RecipeResult,
     Result,
 )
 from accel_sim.simulation.settings import Comparison
@@ -45,6 +49,7 @@ def compose(compared: Comparison, operations: Operations) -> Result:
         scope_source=workload.model.source if settings.scope == "model" and workload.model else "",
         pattern=_pattern(layers, machine),
         policy=settings.policy.name if settings.policy else None,
+        recipe=_recipe(compared, operations),
         coverage=_coverage(layers),
         masks=settings.masks,
         engine=machine.engine,
@@ -104,6 +109,56 @@ def _coverage(layers: list[Layer]) -> float:
     return pruned / sum(layer.gemm.macs for layer in linear)
 
 
+def _recipe(compared: Comparison, operations: Operations) -> RecipeResult | None:
+    ran, machine = compared.recipe.on_machine, compared.machine
+    if ran is None:
+        return None
+    area, bills = areas(machine.arch, machine.built), by_name(machine.arch, machine.built.names)
+    methods = []
+    for name, bill in bills.items():
+        shares = [one.methods[name] for one in operations if name in one.methods]
+        methods.append(
+            MethodResult(
+                name=name,
+                kind=bill.kind,
+                projections=sum(name in one.methods for one in operations if isinstance(one, Layer)),
+                area_um2=area[name].circuits_um2 + area[name].tables_um2,
+                energy_pj=sum(share.energy_pj for share in shares),
+                cycles=sum(share.cycles for share in shares),
+                rule=bill.rule,
+            )
+        )
+    return RecipeResult(
+        name=ran.recipe.name,
+        description=ran.recipe.description,
+        phase=ran.phase,
+        methods=methods,
+        differences=list(ran.differences()),
+        unknown_quality=_unknown_quality(compared, operations),
+    )
+
+
+def _unknown_quality(compared: Comparison, operations: Operations) -> list[str]:
+    """Why the loss of pruned projections is not known, each reason once."""
+    if not compared.settings.quality:
+        return []
+    reasons = {}
+    for layer in operations:
+        if isinstance(layer, VectorLayer) or layer.pattern is None or layer.quality_loss is not None:
+            continue
+        treatment = compared.recipe.treatment(layer.gemm)
+        if treatment is None:
+            continue
+        if compared.recipe.on_machine.prunes_weights:
+            what = f"weights by {treatment.weights.criterion}: made from floats, before a trace"
+        elif unknown(treatment):
+            what = f"{unknown(treatment)}: fitted to floats in calibration, which a trace does not hold"
+        else:
+            what = "no weights, which criteria and mitigations are judged by"
+        reasons[what] = None
+    return list(reasons)
+
+
 def _area(machine: Machine, dense: Machine) -> AreaResult:
     return AreaResult(
         total_um2=machine.area.total_um2,
@@ -116,7 +171,7 @@ def _area(machine: Machine, dense: Machine) -> AreaResult:
 
 
 def _band(machine: Machine, dense: Machine) -> OverheadBand:
-    band = cost.overhead_band(machine.arch, dense.arch)
+    band = cost.overhead_band(machine.arch, dense.arch, machine.built)
     return OverheadBand(
         low=band.low,
         high=band.high,

@@ -140,6 +140,9 @@ def _demands(simulation: Simulation, layer: str | None) -> Iterator[tuple[str, i
         machine = simulation.running(operation)
         if selection.cycles:
             yield operation.name, 1, SelectionDemand(selection, machine.arch)
+        for added in simulation.recipe.added(operation):
+            timing = simulation.time(added.gemm)
+            yield added.gemm.name, added.gemm.repeat, ProductDemand(timing, machine.arch, None, None)
         needed, timing = _needed(simulation, operation), simulation.time(operation)
         yield operation.name, operation.repeat, ProductDemand(timing, machine.arch, machine.pattern, needed)
 

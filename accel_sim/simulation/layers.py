@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from accel_sim import cost
 from accel_sim.pattern import Pattern
@@ -21,10 +21,20 @@ class Side:
     energy: cost.Energy
 
     @classmethod
-    def of(cls, machine: Machine, activity: Activity, breakdown: dict[str, int], repeat: int) -> Side:
-        """From the activity of all repeats and the breakdown of one."""
+    def of(
+        cls, machine: Machine, activity: Activity, breakdown: dict[str, int], repeat: int, methods_pj: float = 0.0
+    ) -> Side:
+        """From the activity of all repeats and the breakdown of one; `methods_pj` is of all repeats too."""
         scaled = {cause: cycles * repeat for cause, cycles in breakdown.items()}
-        return cls(activity, scaled, machine.energy(activity))
+        return cls(activity, scaled, machine.energy(activity, methods_pj))
+
+    def __add__(self, other: Side) -> Side:
+        """Both, one after the other."""
+        energies, others = self.energy.components_pj, other.energy.components_pj
+        bands = zip(self.energy.wires_band_pj, other.energy.wires_band_pj, strict=True)
+        energy = cost.Energy({part: energies[part] + others[part] for part in energies}, tuple(map(sum, bands)))
+        breakdown = {cause: cycles + other.breakdown[cause] for cause, cycles in self.breakdown.items()}
+        return Side(self.activity + other.activity, breakdown, energy)
 
     @property
     def cycles(self) -> int:
@@ -33,6 +43,14 @@ class Side:
     @property
     def dram_bytes(self) -> int:
         return self.activity.dram_read_bytes + self.activity.dram_write_bytes
+
+
+@dataclass(frozen=True)
+class MethodShare:
+    """What one method adds to an operation, all its repeats together."""
+
+    cycles: int
+    energy_pj: float
 
 
 @dataclass(frozen=True)
@@ -48,6 +66,8 @@ class Layer:
     quality_loss: QualityLoss | None
     input_loss: QualityLoss | None
     zero_fraction: float
+    methods: dict[str, MethodShare] = field(default_factory=dict)
+    """By name, in order."""
 
     @property
     def kind(self) -> str:
@@ -61,6 +81,8 @@ class VectorLayer:
     operation: VectorOperation
     sparse: Side
     dense: Side
+    methods: dict[str, MethodShare] = field(default_factory=dict)
+    """Of selecting what the operation makes, where it does so."""
 
     @property
     def kind(self) -> str:

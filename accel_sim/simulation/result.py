@@ -86,6 +86,38 @@ class OperationResult(Part):
     dense_energy_pj: float
 
 
+class MethodResult(Part):
+    """One criterion or mitigation of a recipe."""
+
+    name: str
+    kind: Literal["criterion", "mitigation"]
+    projections: int
+    """That need it."""
+    area_um2: float
+    """Circuits and tables; those that an earlier method of the recipe has are that one's."""
+    energy_pj: float
+    """Circuits, passes and tables, and the products that it adds."""
+    cycles: int
+    """What it adds to the projections' cycles: latency and passes that nothing hides, and the products that it adds."""
+    rule: str
+    """What it is built of, and what is folded away."""
+
+
+class RecipeResult(Part):
+    """The recipe that was run, and what it costs."""
+
+    name: str
+    description: str
+    phase: Literal["prefill", "decode"]
+    methods: list[MethodResult]
+    """Empty where magnitudes are selected and nothing else is done. Areas add up to `method_circuits` and
+    `method_tables`; cycles to those that the same patterns do not take by themselves."""
+    differences: list[str]
+    """Where the machine does something else than the recipe says."""
+    unknown_quality: list[str]
+    """What keeps `quality_loss` from being known."""
+
+
 class LayerResult(Part):
     """One matrix product."""
 
@@ -137,6 +169,8 @@ class Result(Part):
     pattern: str
     """N:M, `dense`, or `mixed` where a policy makes the projections differ."""
     policy: str | None
+    recipe: RecipeResult | None
+    """How projections are sparsified; None without a recipe."""
     coverage: float
     """Share of the linear projections' multiply-accumulates that run pruned."""
     masks: str

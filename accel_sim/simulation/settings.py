@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from accel_sim.occupancy import MaskModel
 from accel_sim.simulation.machine import Machine
+from accel_sim.simulation.recipe_run import RecipeRun
+from accel_sim.sparsify import Recipe
 from accel_sim.workload import Policy, Scope, Workload
 
 
@@ -17,6 +19,8 @@ class Settings:
     """The linear projections, or everything the decoder computes."""
     policy: Policy | None = None
     """Which pattern each projection runs; None: the machine's, everywhere."""
+    recipe: Recipe | None = None
+    """How each projection is sparsified; what that needs is added to the machine. Excludes a policy."""
     masks: MaskModel = "real"
     """Where the non-zeros are that a machine skips by: as captured, or drawn from a statistic of that."""
     seed: int = 0
@@ -39,3 +43,4 @@ class Comparison:
     settings: Settings
     holds_all_weights: bool
     """The workload knows the weights of every linear projection."""
+    recipe: RecipeRun

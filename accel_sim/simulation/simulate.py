@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from functools import cached_property
 
 from accel_sim.arch import Arch
+from accel_sim.cost.method_charges import Treated, energies
+from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 from accel_sim.simulation.compose import compose
-from accel_sim.simulation.layers import Layer, Side, VectorLayer
+from accel_sim.simulation.layers import Layer, MethodShare, Side, VectorLayer
 from accel_sim.simulation.machine import Machine
 from accel_sim.simulation.nonzeros import Skipping
+from accel_sim.simulation.recipe_quality import is_plain, unknown
+from accel_sim.simulation.recipe_run import RecipeRun
 from accel_sim.simulation.result import QualityLoss, Result
 from accel_sim.simulation.settings import DEFAULTS, Comparison, Settings
 from accel_sim.simulation.statistics import SiteZeros, WorkloadStatistics
-from accel_sim.timing import Engine, LayerTiming, Nonzeros, SiteSelection, count_activity, select_site
+from accel_sim.sparsify import Treatment
+from accel_sim.timing import Activity, Engine, LayerTiming, Nonzeros, SiteSelection, count_activity, select_site
 from accel_sim.timing.vector import VectorTiming, time_vector, vector_activity
 from accel_sim.workload import Gemm, Operation, VectorOperation, Workload
 
@@ -29,8 +34,14 @@ class Simulation:
         statistics: WorkloadStatistics | None = None,
         settings: Settings = DEFAULTS,
     ) -> None:
-        """Raises AccelSimError for a policy that does not fit the workload, or the machine's patterns."""
-        self.machine, self.workload, self.settings = machine, workload, settings
+        """Raises AccelSimError for a policy or recipe that fits not the workload, or not the machine, and for both."""
+        if settings.recipe and settings.policy:
+            raise AccelSimError(
+                f"recipe {settings.recipe.name}, policy {settings.policy.name}: both say which projections run pruned;"
+                " give one"
+            )
+        self.recipe = RecipeRun(settings.recipe, machine.arch, workload)
+        self.machine, self.workload, self.settings = machine.built_for(self.recipe.built), workload, settings
         self.dense = Machine(machine.arch.dense(), None, machine.engine)
         self.statistics = statistics or WorkloadStatistics(workload)
         self.operations = workload.operations(settings.scope)
@@ -41,11 +52,13 @@ class Simulation:
                 machine.arch.pattern(pattern)
 
     def running(self, gemm: Gemm) -> Machine:
-        """The machine with the pattern that a product runs."""
+        """The machine with the pattern that a product runs, and the methods that it needs."""
         if not gemm.prunable or gemm.kind != "linear":
             return self.machine.running(None)
-        policy = self.settings.policy
-        return self.machine.running(policy.pattern_for(gemm)) if policy else self.machine
+        policy = self.settings.policy or self.recipe.policy
+        if policy is None:
+            return self.machine
+        return self.machine.running(policy.pattern_for(gemm), self.recipe.methods(gemm))
 
     def time(self, gemm: Gemm) -> LayerTiming:
         """The timing of a product, with the non-zeros its machine skips by."""
@@ -72,16 +85,27 @@ class Simulation:
     def result(self) -> Result:
         """Everything the two machines did, composed."""
         weights = self.statistics.holds_all_weights
-        compared = Comparison(self.machine, self.dense, self.workload, self.settings, weights)
+        compared = Comparison(self.machine, self.dense, self.workload, self.settings, weights, self.recipe)
         return compose(compared, list(self._layers()))
 
     @cached_property
-    def _selected_by_vector_unit(self) -> set[tuple[str, Pattern | None]]:
-        """Sites whose producer is in the scope and selects them itself, where that is done at write-back."""
+    def _selected_by_vector_unit(self) -> set[Hashable]:
+        """Selections of sites whose producer is in the scope and selects them itself, as is done at write-back."""
         if self.machine.arch.sparsity.selector.placement != "write_back":
             return set()
         produced = [one for one in self.operations if isinstance(one, VectorOperation) and one.site]
-        return {(one.site, self._behind(one).pattern) for one in produced}
+        return {self._selection_of(reader) for one in produced if (reader := self._reader(one)) is not None}
+
+    def _selection_of(self, gemm: Gemm) -> Hashable:
+        """Equal for products that can share what is selected of their common input."""
+        return gemm.rows_of or gemm.site, self.running(gemm).pattern, self.recipe.selection_key(gemm)
+
+    @cached_property
+    def _readers_of_site(self) -> dict[str, list[Gemm]]:
+        readers: dict[str, list[Gemm]] = {}
+        for gemm in self.workload.gemms:
+            readers.setdefault(gemm.rows_of or gemm.site, []).append(gemm)
+        return readers
 
     @cached_property
     def _patterns_of_site(self) -> dict[str, tuple[Pattern | None, ...]]:
@@ -108,8 +132,9 @@ class Simulation:
             selection = SiteSelection()
             if isinstance(operation, Gemm):
                 site, pattern = operation.rows_of or operation.site, self.running(operation).pattern
-                if pattern is not None and (site, pattern) not in selected:
-                    selected.add((site, pattern))
+                key = self._selection_of(operation)
+                if pattern is not None and key not in selected:
+                    selected.add(key)
                     selection = select_site(self._rows_of_site[site], operation.features, self.machine.arch, pattern)
             yield operation, selection
 
@@ -124,9 +149,17 @@ class Simulation:
         machine = self.running(gemm)
         timing, dense_timing, zeros = self.time(gemm), self.dense.time(gemm), self._zeros(gemm, machine)
         activity = count_activity(gemm, machine.arch, machine.pattern, timing, zeros.zero_slots)
+        activity = selection.added_to(activity.times(gemm.repeat))
         dense_activity = count_activity(gemm, self.dense.arch, None, dense_timing, zeros.zero_fraction)
-        sparse = Side.of(machine, selection.added_to(activity.times(gemm.repeat)), timing.breakdown, gemm.repeat)
+        methods = self._methods(gemm, machine, activity)
+        spent = sum(share.energy_pj for share in methods.values())
+        sparse = Side.of(machine, activity, timing.breakdown, gemm.repeat, spent)
         sparse.breakdown["selector"] += selection.cycles
+        for added in self.recipe.added(gemm):
+            more = self._added(added.gemm)
+            sparse = sparse + more
+            share = methods[added.method]
+            methods[added.method] = MethodShare(share.cycles + more.cycles, share.energy_pj + more.energy.total_pj)
         quality, input_loss = self._quality(gemm, machine)
         return Layer(
             gemm=gemm,
@@ -138,20 +171,56 @@ class Simulation:
             quality_loss=quality,
             input_loss=input_loss,
             zero_fraction=zeros.zero_fraction,
+            methods=methods,
         )
+
+    def _methods(self, gemm: Gemm, machine: Machine, activity: Activity) -> dict[str, MethodShare]:
+        """What each method at work adds to a product: the cycles that the next one's circuits cost in the pipeline when
+        it joins those before, and the energy of its circuits and tables."""
+        shares, before = {}, self.machine.running(machine.pattern) if machine.methods else machine
+        work = Treated(machine.methods, machine.pattern, gemm.features, gemm.outputs, gemm.repeat, activity)
+        spent = energies(machine.arch, work)
+        for number, name in enumerate(spent, start=1):
+            joined = self.machine.running(machine.pattern, tuple(spent)[:number])
+            cycles = [one.time(gemm, self.nonzeros(gemm)).cycles for one in (before, joined)]
+            shares[name] = MethodShare((cycles[1] - cycles[0]) * gemm.repeat, spent[name])
+            before = joined
+        return shares
+
+    def _added(self, gemm: Gemm) -> Side:
+        """A dense product that only the sparse machine runs."""
+        machine = self.machine.running(None)
+        timing = machine.time(gemm)
+        activity = count_activity(gemm, machine.arch, None, timing, zero_slots=0.0).times(gemm.repeat)
+        return Side.of(machine, activity, timing.breakdown, gemm.repeat)
 
     def _vector(self, operation: VectorOperation) -> VectorLayer:
         machine = self._behind(operation)
-        timed = [(machine, self.time_vector(operation)), (self.dense, _time_vector(self.dense, operation))]
-        sides = [
-            Side.of(one, vector_activity(timing).times(operation.repeat), timing.breakdown, operation.repeat)
-            for one, timing in timed
-        ]
-        return VectorLayer(operation, *sides)
+        timing, dense_timing = self.time_vector(operation), _time_vector(self.dense, operation)
+        activity = vector_activity(timing).times(operation.repeat)
+        spent: dict[str, float] = {}
+        if machine.methods and activity.selected_groups:
+            width = operation.elements // operation.rows
+            # The table of η·(1·W) is read where a product's outputs are requantised, not here.
+            work = Treated(machine.methods, machine.pattern, width, 1, operation.repeat, activity)
+            spent = energies(machine.arch, work)
+        dense_activity = vector_activity(dense_timing).times(operation.repeat)
+        return VectorLayer(
+            operation,
+            sparse=Side.of(machine, activity, timing.breakdown, operation.repeat, sum(spent.values())),
+            dense=Side.of(self.dense, dense_activity, dense_timing.breakdown, operation.repeat),
+            methods={name: MethodShare(0, energy) for name, energy in spent.items()},
+        )
 
     def _behind(self, operation: VectorOperation) -> Machine:
         """The machine with the pattern of the projections that read what the operation makes."""
-        return self.machine.running(self._patterns_of_site.get(operation.site, (None,))[0])
+        reader = self._reader(operation)
+        return self.machine.running(None) if reader is None else self.running(reader)
+
+    def _reader(self, operation: VectorOperation) -> Gemm | None:
+        """The projection whose form of a site its producer stores: the first pruned one that reads it, or the first."""
+        readers = self._readers_of_site.get(operation.site, ())
+        return next((gemm for gemm in readers if self.running(gemm).pattern is not None), next(iter(readers), None))
 
     def _zeros(self, gemm: Gemm, machine: Machine) -> SiteZeros:
         """Zeros of the product's activations; where nobody captured them (attention) nothing is known: none."""
@@ -166,6 +235,9 @@ class Simulation:
             return None, None
         if machine.arch.sparsity.operand == "weights":
             return self._weight_quality(gemm, machine.pattern), None
+        treatment = self.recipe.treatment(gemm) if machine.pattern else None
+        if treatment is not None and not is_plain(treatment):
+            return self._treated_quality(gemm, machine.pattern, treatment), None
         of_input = self.statistics.input_loss(gemm.site, machine.pattern)
         input_loss = QualityLoss(value=of_input.value, kind="input", standard_error=of_input.standard_error)
         if gemm.load_weights is None:
@@ -176,9 +248,16 @@ class Simulation:
     def _weight_quality(self, gemm: Gemm, pattern: Pattern | None) -> QualityLoss | None:
         if pattern is None:
             return QualityLoss(value=0.0, kind="output")
-        if gemm.load_weights is None:
+        treatment = self.recipe.treatment(gemm)
+        if gemm.load_weights is None or (treatment and treatment.weights.criterion != "magnitude"):
             return None
         return QualityLoss(value=self.statistics.weight_loss(gemm, pattern), kind="output")
+
+    def _treated_quality(self, gemm: Gemm, pattern: Pattern, treatment: Treatment) -> QualityLoss | None:
+        """Of a recipe's criterion and mitigations; None where the workload cannot tell it."""
+        if gemm.load_weights is None or unknown(treatment):
+            return None
+        return QualityLoss(value=self.statistics.treated_loss(gemm, pattern, treatment), kind="output")
 
 
 def _time_vector(machine: Machine, operation: VectorOperation) -> VectorTiming:

@@ -12,6 +12,8 @@ from accel_sim.functional import output_loss, pruning_statistics, zero_statistic
 from accel_sim.occupancy import MaskModel, Masks
 from accel_sim.pattern import Pattern
 from accel_sim.simulation.nonzeros import Skipping, needed, windows
+from accel_sim.simulation.recipe_quality import loss
+from accel_sim.sparsify import Treatment
 from accel_sim.timing import Nonzeros
 from accel_sim.workload import Gemm, Workload
 
@@ -63,6 +65,16 @@ class WorkloadStatistics:
     def output_loss(self, gemm: Gemm, pattern: Pattern) -> float:
         """‖XW − X̂W‖²/‖XW‖² of a projection whose weights are there."""
         return self._once(("output loss", gemm.name, pattern), lambda: self._output_loss(gemm, pattern))
+
+    def treated_loss(self, gemm: Gemm, pattern: Pattern, treatment: Treatment) -> float:
+        """‖Y − Y′‖²/‖Y‖² of a projection whose weights are there, Y′ with a recipe's criterion and mitigations."""
+        how = (treatment.criterion, treatment.outliers, treatment.shift, treatment.variance)
+
+        def compute() -> float:
+            codes, scales = self._activations(gemm.site)
+            return loss(codes, scales, gemm.load_weights(), pattern, treatment)
+
+        return self._once(("treated loss", gemm.name, pattern, how), compute)
 
     def weight_loss(self, gemm: Gemm, pattern: Pattern) -> float:
         """‖XW − XŴ‖²/‖XW‖², the weights of every output pruned by magnitude, each scaled as it is stored."""

@@ -45,14 +45,22 @@ def _machine_events(process: int, simulation: Simulation) -> Iterator[dict[str, 
             about = {"cycles": selection.cycles}
             yield _slice(process, 0, f"selecting for {operation.name}", begin, selection.cycles, microseconds, about)
             begin += selection.cycles
-        if isinstance(operation, VectorOperation):
-            timing = simulation.time_vector(operation)
-            about = {"elements": operation.elements}
-        else:
-            timing = simulation.time(operation)
-            about = {"shape": "×".join(map(str, operation.shape)), "tiling": str(timing.plan.tiling)}
-        yield from _operation_events(process, operation, timing, begin, microseconds, about)
-        begin += timing.cycles * operation.repeat
+        for one in _with_added(simulation, operation):
+            if isinstance(one, VectorOperation):
+                timing = simulation.time_vector(one)
+                about = {"elements": one.elements}
+            else:
+                timing = simulation.time(one)
+                about = {"shape": "×".join(map(str, one.shape)), "tiling": str(timing.plan.tiling)}
+            yield from _operation_events(process, one, timing, begin, microseconds, about)
+            begin += timing.cycles * one.repeat
+
+
+def _with_added(simulation: Simulation, operation: Operation) -> Iterator[Operation]:
+    """The operation behind the products that a recipe's methods need for it."""
+    if not isinstance(operation, VectorOperation):
+        yield from (added.gemm for added in simulation.recipe.added(operation))
+    yield operation
 
 
 def _operation_events(

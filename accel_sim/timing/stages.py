@@ -15,7 +15,7 @@ from accel_sim.pattern import Pattern
 from accel_sim.timing.array_time import array_time, through_array
 from accel_sim.timing.formats import formats
 from accel_sim.timing.items import Integers, Items
-from accel_sim.timing.pipeline import Pipeline
+from accel_sim.timing.pipeline import SELECT, Pipeline
 from accel_sim.timing.product import Product
 
 
@@ -26,6 +26,8 @@ class Latencies:
     select: int
     compute: int
     requantise: int
+    passes: int = 0
+    """Times that a token's codes pass the selectors before they are selected (what a median takes, or norms)."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ def pipeline(
         exclusive = np.concatenate([[False], exclusive])
         shared = np.concatenate([[False], shared])
         after_select = np.arange(len(exclusive)) == 1
+    durations[..., SELECT] *= 1 + latencies.passes
     selecting = latencies.select if selects_at_load(arch, pattern) else 0
     through = through_array(arch, latencies.compute)
     waits = [arch.dram.latency_cycles, selecting, through, latencies.requantise, 0]

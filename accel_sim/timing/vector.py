@@ -161,7 +161,7 @@ def _pipeline(work: VectorWork, arch: Arch, pattern: Pattern | None, latencies: 
     durations = np.zeros((*work.groups.shape, 5), dtype=np.int64)
     durations[..., LOAD] = np.ceil(work.read_bytes / arch.dram.bytes_per_cycle)
     durations[..., COMPUTE] = -(-work.lane_operations // work.lanes)
-    durations[..., REQUANTISE] = -(-work.groups // units)
+    durations[..., REQUANTISE] = -(-work.groups // units) * (1 + latencies.passes)
     durations[..., STORE] = np.ceil(work.written_bytes * arch.dram.turnaround / arch.dram.bytes_per_cycle)
     waits = np.zeros(5, dtype=np.int64)
     waits[LOAD] = arch.dram.latency_cycles if work.operation.dram_read_bytes else 0

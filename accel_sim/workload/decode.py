@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from accel_sim.errors import AccelSimError
 from accel_sim.workload.gemm import Workload
 
@@ -24,4 +26,4 @@ def decode_workload(workload: Workload, batch: int, context: int | None = None) 
         raise AccelSimError(f"workload {workload.name}: context must be at least 1, not {context}")
     if workload.decode_step is None:
         raise AccelSimError(f"workload {workload.name}: no decode step can be made of it, only of what load makes")
-    return workload.decode_step(batch, context)
+    return replace(workload.decode_step(batch, context), phase="decode")

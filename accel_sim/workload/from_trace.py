@@ -68,6 +68,7 @@ class _TraceWorkload:
             model=model,
             no_model=no_model,
             layers_in_model=trace.manifest.layers_in_model,
+            phase=trace.manifest.phase,
             decode_step=self.decode_step,
         )
 

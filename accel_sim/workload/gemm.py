@@ -134,6 +134,8 @@ class Workload:
     """Why `model` is None, in words that complete "scope model: ..."."""
     layers_in_model: int | None = None
     """Decoder blocks of the model; the workload may hold fewer. None: there is no model."""
+    phase: Literal["prefill", "decode"] = "prefill"
+    """`decode`: rows are tokens of different sequences or steps."""
     decode_step: Callable[[int, int | None], Workload] | None = None
     """Builds the workload of one decode step from a batch and a context; called by `decode_workload`."""
 

@@ -35,7 +35,18 @@ def _who_prunes(simulation: Simulation, gemm: Gemm) -> str:
         return f"{gemm.kind.replace('_', ' ')} product that is never pruned: {runs}"
     if policy:
         return f"{runs}, as policy {policy.name} says"
+    if simulation.settings.recipe:
+        return f"{runs}, as recipe {simulation.settings.recipe.name} says{_with(machine)}"
     return f"{runs}, as all linear projections do" if machine.arch.sparsity.patterns else f"{runs}: no patterns"
+
+
+def _with(machine: Machine) -> str:
+    """The methods at work, and the passes that they take."""
+    if not machine.methods:
+        return ""
+    passes = machine.latencies.passes
+    more = f"; codes pass the selectors {1 + passes} times" if passes else ""
+    return f", with {', '.join(machine.methods)}{more}"
 
 
 def _pruned(simulation: Simulation, gemm: Gemm, timing: LayerTiming, selecting: int) -> str:
