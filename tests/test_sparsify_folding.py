@@ -150,6 +150,22 @@ def test_a_norm_that_feeds_the_residual_stream_is_left_alone():
     assert folded.left["model.decoder.layers.0.fc1"].startswith("its input is also read by")
 
 
+@pytest.mark.parametrize("where", ["down_proj", "up_proj"])
+def test_a_gated_product_that_something_else_reads_is_left_alone(where):
+    """The product itself, or the factor that would be divided."""
+    model = model_of("llama")
+    sums = []
+    module = model.model.layers[1].mlp.get_submodule(where)
+    if where == "down_proj":
+        module.register_forward_pre_hook(lambda module, args: sums.append(args[0].sum()))
+    else:
+        module.register_forward_hook(lambda module, args, output: sums.append(output.sum()))
+    folded = fold_smoothing(model, scales_for(model))
+    reason = folded.left["model.layers.1.mlp.down_proj"]
+    assert reason == "its input is also read by sum" if where == "down_proj" else reason.startswith("neither factor")
+    assert "model.layers.0.mlp.down_proj" in folded.names
+
+
 def test_a_shared_norm_is_left_alone():
     model = model_of("llama")
     layers = model.model.layers

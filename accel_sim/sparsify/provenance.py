@@ -103,9 +103,10 @@ class _Watch(TorchFunctionMode):
         given = list(_tensors((args, kwargs)))
         before = [activation_key(each) for each in given if _has_rows(each)]
         result = func(*args, **kwargs)
-        after = [activation_key(each) for each in _tensors(result) if _has_rows(each)]
+        made = list(_tensors(result))
+        after = [activation_key(each) for each in made if _has_rows(each)]
         products = [each for each in self.pending if any(each.activation is one for one in given)]
-        if not after:
+        if not made:
             return result  # sizes, types and other things that are no values
         self.pending.clear()
         # A view gives back the tensor that it was given; that is no reading of it.
