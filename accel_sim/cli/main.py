@@ -27,6 +27,7 @@ from accel_sim.cli.simulate import simulate
 from accel_sim.cli.synthesize import synthesize
 from accel_sim.cli.trace import trace
 from accel_sim.cli.validate import validate
+from accel_sim.cli.worth import worth
 from accel_sim.errors import AccelSimError
 
 
@@ -39,6 +40,7 @@ def main() -> None:
         evaluate,
         sensitivity,
         simulate,
+        worth,
         pareto,
         masks,
         decode,
