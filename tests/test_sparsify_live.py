@@ -189,6 +189,22 @@ def test_codes_give_the_bits_of_the_functional_mode(x, pattern, criterion):
     assert np.array_equal(y, expected)
 
 
+@pytest.mark.parametrize("variance", [False, True])
+@pytest.mark.parametrize("shift", ["none", "median", "mean"])
+def test_mitigated_codes_are_the_functional_modes(x, shift, variance):
+    model = model_of("qwen2")
+    name = "model.layers.0.self_attn.v_proj"
+    module = model.get_submodule(name)
+    codes, scales = quantize_tokens(x)
+    weight_codes, weight_scales = quantize_weight(module.weight.detach().numpy())
+    bias = module.bias.detach().numpy()
+    expected = functional.treated_outputs(
+        codes, scales, weight_codes, weight_scales, "2:4", shift=shift, variance=variance, bias=bias
+    )
+    treatment = {"shift": shift, "variance": variance, "precision": "w8a8", "score": "codes"}
+    assert np.allclose(layer_product(model, name, x, pattern="2:4", **treatment), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_long_reductions_of_codes_are_exact():
     from accel_sim.sparsify.arithmetic import exact_product
 

@@ -80,13 +80,13 @@ def fit(treatment: Treatment, weight: Tensor, calibration: Calibration) -> Treat
     if treatment.weights is not None:
         w = prune_weight(w.float(), treatment.weights, x)
     product = TreatedProduct(treatment, w, smoothing, rotation)
-    if treatment.prunes():
-        product = _fit_pruning(product, x, calibration.gradient)
     if treatment.precision == "w8a8":
         codes, scales = quantize(w.float())
         product = replace(product, weight_codes=WeightCodes(codes, scales[:, 0]))
         if treatment.activation_scale == "tensor":
             product = replace(product, tensor_scale=float(x.abs().max()) / LARGEST_CODE or 1.0)
+    if treatment.prunes():
+        product = _fit_pruning(product, x, calibration.gradient)
     if treatment.prunes() and treatment.output != "none":
         context = Context(_a_phase(treatment), 1, len(x))
         sparse = product.multiply(product.prepare(calibration.rows, context), None, context)
@@ -118,7 +118,10 @@ def _fit_pruning(product: TreatedProduct, x: Tensor | None, gradient: Tensor | N
         product = replace(product, shift=learn_shift(x, w, _selection(product)))
     if treatment.shift != "none":
         by_feature = product.shift is not None and product.shift.dim() == 1
-        product = replace(product, shift_back=w @ product.shift if by_feature else w.sum(dim=1))
+        multiplied = (
+            w if product.weight_codes is None else product.weight_codes.values * product.weight_codes.scales[:, None]
+        )
+        product = replace(product, shift_back=multiplied @ product.shift if by_feature else multiplied.sum(dim=1))
     if treatment.low_rank is not None:
         product = replace(product, low_rank=_low_rank(product, x))
     return product
