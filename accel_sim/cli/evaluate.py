@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from accel_sim.capture.options import CaptureOptions
     from accel_sim.evaluation import Corpora, Evaluation, EvaluationSettings
     from accel_sim.evaluation.output import Provenance
+    from accel_sim.evaluation.tasks import TaskSettings
     from accel_sim.sparsify import Recipe
 
 _WHAT, _TEXT, _HOW, _OUT = "What is evaluated", "On which text", "How it is run", "Where it goes"
@@ -54,6 +56,17 @@ def evaluate(
     no_generation: Annotated[
         bool, typer.Option("--no-generation", help="Leave out the greedy continuations.", rich_help_panel=_HOW)
     ] = False,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            help="Tasks of lm-eval too, such as arc_easy,piqa (the `tasks` extra; data sets come from a hub).",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    tasks_folder: Annotated[
+        Path | None, typer.Option(help="Folder of lm-eval task definitions of your own.", rich_help_panel=_HOW)
+    ] = None,
+    tasks_limit: Annotated[int | None, typer.Option(help="Examples of each task.", rich_help_panel=_HOW)] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.", rich_help_panel=_HOW)] = 0,
     dtype: Annotated[
         str, typer.Option(help="Of the forward pass: auto, float32, bfloat16, float16.", rich_help_panel=_HOW)
@@ -81,10 +94,11 @@ def evaluate(
         seed=seed,
         generation=not no_generation,
     )
+    chosen_tasks = _tasks(tasks, tasks_folder, tasks_limit)
     corpora = corpora_from_files(text, calibration)
     options = CaptureOptions(out=out, model=model, compute_dtype=dtype, device=device)
     require_libraries()
-    evaluations, provenance = _run(options, recipes, corpora, settings)
+    evaluations, provenance = _run(options, recipes, corpora, settings, chosen_tasks)
     _print(evaluations, provenance)
     written = [out / "evaluation.json", out / "evaluation.md", *([json] if json else [])]
     for path in written:
@@ -122,8 +136,26 @@ def _recipes(sources: list[str], grid: Path | None) -> list[Recipe]:
     return list(by_name.values())
 
 
+def _tasks(names: str | None, folder: Path | None, limit: int | None) -> TaskSettings | None:
+    from accel_sim.errors import AccelSimError
+    from accel_sim.evaluation.tasks import TaskSettings, require_lm_eval
+
+    if names is None:
+        for option, value in (("--tasks-folder", folder), ("--tasks-limit", limit)):
+            if value is not None:
+                raise AccelSimError(f"{option} {value}: needs --tasks, the names of the tasks")
+        return None
+    found = TaskSettings(tuple(name.strip() for name in names.split(",")), folder, limit)
+    require_lm_eval()
+    return found
+
+
 def _run(
-    options, recipes: list[Recipe], corpora: Corpora, settings: EvaluationSettings
+    options: CaptureOptions,
+    recipes: list[Recipe],
+    corpora: Corpora,
+    settings: EvaluationSettings,
+    tasks: TaskSettings | None,
 ) -> tuple[list[Evaluation], Provenance]:
     from accel_sim.capture.load import load_model
     from accel_sim.cli.progress import study_progress
@@ -135,7 +167,7 @@ def _run(
         loaded = load_model(options, status.update)
         status.update("cutting texts")
         evaluator = Evaluator(
-            loaded.model, loaded.tokenizer, corpora, settings, options.out / "evaluation.journal", lambda _: None
+            loaded.model, loaded.tokenizer, corpora, settings, tasks, options.out / "evaluation.journal"
         )
     with study_progress((1 + len(recipes)) * evaluator.steps) as on_step:
         evaluator.on_step = on_step
@@ -157,7 +189,7 @@ def _run(
 def _print(evaluations: list[Evaluation], provenance: Provenance) -> None:
     from accel_sim.cli import report
     from accel_sim.evaluation.corpora import ALL
-    from accel_sim.evaluation.output import figures, headings
+    from accel_sim.evaluation.output import figures, headings, metric_cell, task_metrics
 
     screen = report.console()
     header, kinds = headings(evaluations), provenance.cuts.kinds
@@ -175,5 +207,8 @@ def _print(evaluations: list[Evaluation], provenance: Provenance) -> None:
     settings = provenance.settings
     table.caption = f"{settings.windows} × {settings.window} tokens of each kind of text; the last columns: perplexity"
     screen.print(table)
+    for task, metric in task_metrics(evaluations):
+        figures_of = ", ".join(f"{one.recipe} {metric_cell(one, task, metric)}" for one in evaluations if one.tasks)
+        screen.print(f"{task} {metric}: {figures_of}", markup=False)
     for note in provenance.notes:
         report.note(note)

@@ -1,7 +1,7 @@
 """What models are evaluated on and calibrated with: prose, code and mathematics that come with Python, or files.
 
 Nothing is ever calibrated on what is evaluated: the two are taken from different topics, modules and files, and no
-paragraph of prose is in both.
+paragraph of prose or mathematics is in both.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from accel_sim.capture.text import Text, read_texts
@@ -42,6 +43,8 @@ _CALIBRATION_MATHEMATICS = (
     "holonomic/holonomic", "integrals/transforms", "matrices/dense", "series/formal", "solvers/ode/lie_group",
     "solvers/ode/riccati", "solvers/ode/systems", "solvers/pde", "stats/drv_types",
 )  # fmt: skip
+_LONGEST_HEADING = 40
+"""Characters; shorter paragraphs may be in several texts."""
 _FORMULA = re.compile(r"math::|:math:`")
 # A numpydoc section whose content is a session or a list of links, up to the next section.
 _NO_MATHEMATICS = re.compile(
@@ -57,6 +60,7 @@ class Corpora:
     calibration: tuple[Text, ...]
 
 
+@cache
 def standard_corpora() -> Corpora:
     """Three kinds: `prose` (the language reference that `help()` shows), `code` (modules of the standard library) and
     `mathematics` (formulas with the words around them, from sympy's documentation).
@@ -64,19 +68,19 @@ def standard_corpora() -> Corpora:
     What they hold depends on the versions of Python and sympy; the sha256 of every cut is recorded. Raises
     AccelSimError where one of them is not installed with its sources.
     """
-    evaluated, calibration = _prose()
-    name = "pydoc_data.topics"
-    library, formulas = "standard library sources", "sympy docstrings"
+    prose, other_prose = _prose()
+    mathematics, other_mathematics = _mathematics()
+    topics, library, formulas = "pydoc_data.topics", "standard library sources", "sympy docstrings"
     return Corpora(
         evaluation={
-            "prose": Text(name, evaluated),
+            "prose": Text(topics, prose),
             "code": Text(library, _code(_EVALUATED_MODULES)),
-            "mathematics": Text(formulas, _mathematics(_EVALUATED_MATHEMATICS)),
+            "mathematics": Text(formulas, mathematics),
         },
         calibration=(
-            Text(f"{name}, other topics", calibration),
+            Text(f"{topics}, other topics", other_prose),
             Text(f"{library}, other modules", _code(_CALIBRATION_MODULES)),
-            Text(f"{formulas}, other modules", _mathematics(_CALIBRATION_MATHEMATICS)),
+            Text(f"{formulas}, other modules", other_mathematics),
         ),
     )
 
@@ -87,9 +91,8 @@ def corpora_from_files(texts: Sequence[str], calibration: Sequence[Path] = ()) -
     No `texts` means the standard ones, and no `calibration` the standard calibration. Raises AccelSimError for a file
     that cannot be read, a kind that is missing or is called `all`, and a calibration file that is also evaluated.
     """
-    standard = standard_corpora() if not (texts and calibration) else None
-    evaluation = dict(standard.evaluation) if standard and not texts else _by_kind(texts)
-    chosen = _calibration_files(calibration) if calibration else standard.calibration
+    evaluation = _by_kind(texts) if texts else standard_corpora().evaluation
+    chosen = _calibration_files(calibration) if calibration else standard_corpora().calibration
     evaluated = {text.content for text in evaluation.values()}
     for text in chosen:
         if text.content in evaluated:
@@ -121,22 +124,26 @@ def _by_kind(texts: Sequence[str]) -> dict[str, Text]:
 
 
 def _prose() -> tuple[str, str]:
-    """Every second topic, and the others; a paragraph that several topics have is only in the first of them."""
+    """Every second topic, and the others."""
     from pydoc_data.topics import topics
 
     names = sorted(topics)
+    return _apart([topics[name] for name in names[::2]], [topics[name] for name in names[1::2]])
+
+
+def _apart(evaluated: Iterable[str], calibration: Iterable[str]) -> tuple[str, str]:
+    """Both joined, with a paragraph that several parts have in the first of them alone; headings stay."""
     seen: set[str] = set()
-    evaluated = "\n\n".join(_new_paragraphs((topics[name] for name in names[::2]), seen))
-    return evaluated + "\n", "\n\n".join(_new_paragraphs((topics[name] for name in names[1::2]), seen)) + "\n"
 
+    def new_paragraphs(parts: Iterable[str]) -> Iterator[str]:
+        for part in parts:
+            for paragraph in re.split(r"\n\s*\n", part.strip()):
+                content = " ".join(paragraph.split())
+                if len(content) < _LONGEST_HEADING or content not in seen:
+                    seen.add(content)
+                    yield paragraph
 
-def _new_paragraphs(texts: Iterable[str], seen: set[str]) -> Iterator[str]:
-    for text in texts:
-        for paragraph in re.split(r"\n\s*\n", text.strip()):
-            content = " ".join(paragraph.split())
-            if content not in seen:
-                seen.add(content)
-                yield paragraph
+    return "\n\n".join(new_paragraphs(evaluated)) + "\n", "\n\n".join(new_paragraphs(calibration)) + "\n"
 
 
 def _code(modules: Sequence[str]) -> str:
@@ -144,20 +151,22 @@ def _code(modules: Sequence[str]) -> str:
     return "\n".join(_source(library / f"{name}.py", "standard-library source") for name in modules)
 
 
-def _mathematics(modules: Sequence[str]) -> str:
-    """The docstrings with formulas in them, without their interactive sessions and lists of links."""
+def _mathematics() -> tuple[str, str]:
     found = importlib.util.find_spec("sympy")
     if found is None:
         raise AccelSimError("mathematics: sympy, whose documentation it is, is not installed; name texts with --text")
     folder = Path(next(iter(found.submodule_search_locations)))
-    parts = []
+    return _apart(_formulas(folder, _EVALUATED_MATHEMATICS), _formulas(folder, _CALIBRATION_MATHEMATICS))
+
+
+def _formulas(folder: Path, modules: Sequence[str]) -> Iterator[str]:
+    """The docstrings with formulas in them, without their interactive sessions and lists of links."""
     for name in modules:
         for node in ast.walk(ast.parse(_source(folder / f"{name}.py", "sympy source"))):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 content = ast.get_docstring(node, clean=False)
                 if content and _FORMULA.search(content):
-                    parts.append(_NO_MATHEMATICS.sub("", inspect.cleandoc(content)).strip())
-    return "\n\n".join(parts) + "\n"
+                    yield _NO_MATHEMATICS.sub("", inspect.cleandoc(content)).strip()
 
 
 def _source(path: Path, what: str) -> str:

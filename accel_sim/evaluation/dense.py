@@ -22,7 +22,7 @@ class DenseReference:
         self._model = model
         self._decoder = _decoder(model)
         self._windows: list[torch.Tensor] = []
-        self._states: list[torch.Tensor] = []
+        self._states: list[Any] = []
         self._logits: list[torch.Tensor] | None = None
 
     def __len__(self) -> int:
@@ -35,7 +35,7 @@ class DenseReference:
             self._logits = []
         self._windows.append(token_ids)
         if self._logits is None:
-            self._states.append(output.last_hidden_state)
+            self._states.append(type(output)(last_hidden_state=output.last_hidden_state))
         else:
             self._logits.append(logits.cpu())
 
@@ -63,21 +63,19 @@ class DenseReference:
         return seen[-1] if seen else None, logits
 
     def _replays(self, ids: torch.Tensor, output: Any, logits: torch.Tensor) -> bool:
-        states = getattr(output, "last_hidden_state", None)
-        if states is None:
+        if getattr(output, "last_hidden_state", None) is None:
             return False
         try:
-            again = self._replay(ids, states)
+            again = self._replay(ids, type(output)(last_hidden_state=output.last_hidden_state))
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
             return False  # its forward asks for more than the hidden states; the caller is told by keeps_logits
         same_shape = again.shape == logits.shape
         return same_shape and bool((again - logits).abs().max() <= _TOLERANCE * logits.abs().max())
 
-    def _replay(self, ids: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        from transformers.modeling_outputs import BaseModelOutputWithPast
-
+    def _replay(self, ids: torch.Tensor, states: Any) -> torch.Tensor:
+        """The model's logits with `states` as what its decoder gives."""
         before = self._decoder.__dict__.get("forward")
-        self._decoder.forward = lambda *_, **__: BaseModelOutputWithPast(last_hidden_state=states)
+        self._decoder.forward = lambda *_, **__: states
         try:
             return window_logits(self._model, ids)
         finally:

@@ -62,7 +62,7 @@ def write_markdown(evaluations: Sequence[Evaluation], provenance: Provenance, pa
 
 def markdown(evaluations: Sequence[Evaluation], provenance: Provenance) -> str:
     overall = [each for each in evaluations if each.text_kind == ALL]
-    parts = [f"Quality of {provenance.model} under {len(overall) - 1} recipes: {_texts(provenance)}.\n"]
+    parts = [f"Quality of {provenance.model} beside {len(overall) - 1} sparsified: {_texts(provenance)}.\n"]
     header = headings(evaluations)
     parts.append(_table(header, [figures(each, header) for each in overall]))
     kinds = provenance.cuts.kinds
@@ -74,7 +74,7 @@ def markdown(evaluations: Sequence[Evaluation], provenance: Provenance) -> str:
     tasks = task_metrics(overall)
     if tasks:
         parts.append("lm-eval:\n")
-        rows = [[each.recipe, *(_metric(each, *one) for one in tasks)] for each in overall]
+        rows = [[each.recipe, *(metric_cell(each, *one) for one in tasks)] for each in overall]
         parts.append(_table(["recipe", *(f"{task} {metric}" for task, metric in tasks)], rows))
     return "\n".join([*parts, _method(provenance)])
 
@@ -116,7 +116,7 @@ def task_metrics(evaluations: Sequence[Evaluation]) -> list[tuple[str, str]]:
     return [one for one in dict.fromkeys(found) if not one[1].endswith("_stderr")]
 
 
-def _metric(one: Evaluation, task: str, metric: str) -> str:
+def metric_cell(one: Evaluation, task: str, metric: str) -> str:
     metrics: Mapping[str, float] = (one.tasks or {}).get(task, {})
     if metric not in metrics:
         return "–"

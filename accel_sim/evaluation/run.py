@@ -25,8 +25,12 @@ from accel_sim.evaluation.journal import Journal
 from accel_sim.evaluation.metrics import compare_logits
 from accel_sim.evaluation.result import Blocks, Evaluation, evaluation_of
 from accel_sim.evaluation.settings import EvaluationSettings
+from accel_sim.evaluation.tasks import TaskSettings, run_task
 from accel_sim.evaluation.windows import cut_corpora
 from accel_sim.sparsify import Recipe
+from accel_sim.sparsify.context import Selections
+from accel_sim.sparsify.fitting import needs_calibration
+from accel_sim.sparsify.live import sparsifier_of
 
 DENSE = "dense"
 """What results call the model as it is."""
@@ -65,13 +69,17 @@ class Evaluator:
         tokenizer: Any,
         corpora: Corpora | None = None,
         settings: EvaluationSettings | None = None,
+        tasks: TaskSettings | None = None,
         journal: Path | None = None,
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`journal` is a file that keeps every finished step, so that an interrupted evaluation goes on; `on_step` is
         called before every step with what it is (`steps` of them a recipe)."""
-        self._model = model
+        self._model, self._tokenizer = model, tokenizer
         self.settings = settings or EvaluationSettings()
+        self._tasks = tasks
+        if sparsifier_of(model) is not None:
+            raise AccelSimError("the model is sparsified: expected it dense, since recipes are compared with that")
         self._check_positions()
         self.cuts = cut_corpora(tokenizer, corpora or standard_corpora(), self.settings)
         ids = self.cuts.calibration_ids
@@ -86,7 +94,7 @@ class Evaluator:
     @property
     def steps(self) -> int:
         """Of each recipe, and of the dense model."""
-        return len(self._windows) + self.settings.generation
+        return len(self._windows) + self.settings.generation + (len(self._tasks.names) if self._tasks else 0)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -98,12 +106,12 @@ class Evaluator:
 
     def dense(self) -> list[Evaluation]:
         """The model as it is."""
-        shares = None
+        blocks, shares = self._dense_blocks(), None
         if self.settings.generation:
             self.on_step(f"{DENSE}: greedy text")
             self._dense_continuations()
             shares = [1.0] * len(self._prompts)
-        return self._results(DENSE, self._dense_blocks(), shares)
+        return self._results(DENSE, blocks, shares, tasks=self._task_metrics(DENSE, DENSE, lambda: None))
 
     def evaluate(self, recipe: Recipe) -> list[Evaluation]:
         """One recipe on every kind of text, and on all of them together."""
@@ -111,8 +119,9 @@ class Evaluator:
         with self._sparsified_when_needed(recipe) as sparsified:
             windows = [self._window(recipe, key, index, sparsified) for index in range(len(self._windows))]
             shares = self._shares(recipe, key, sparsified) if self.settings.generation else None
+            tasks = self._task_metrics(recipe.name, key, sparsified)
         blocks = [Blocks.model_validate(window["blocks"]) for window in windows]
-        return self._results(recipe.name, blocks, shares, [window["selections"] for window in windows])
+        return self._results(recipe.name, blocks, shares, [window["selections"] for window in windows], tasks)
 
     @contextmanager
     def _sparsified_when_needed(self, recipe: Recipe) -> Iterator[Callable[[], None]]:
@@ -127,7 +136,8 @@ class Evaluator:
                 if self.settings.generation:
                     self._dense_continuations()
                 done = True
-                sparsify(self._model, recipe, calibration=self._calibration)
+                fitted = any(map(needs_calibration, recipe.treatments))
+                sparsify(self._model, recipe, calibration=self._calibration if fitted else None)
 
         try:
             yield sparsified
@@ -160,6 +170,20 @@ class Evaluator:
 
         found = self._findings.get(f"{key} {self._generation_key}", measure)
         return common_shares(torch.tensor(self._dense_continuations()), torch.tensor(found))
+
+    def _task_metrics(self, name: str, key: str, sparsified: Callable[[], None]) -> dict[str, dict[str, float]] | None:
+        if self._tasks is None:
+            return None
+        found = {}
+        for task in self._tasks.names:
+            self.on_step(f"{name}: {task}")
+
+            def measure(task: str = task) -> dict[str, float]:
+                sparsified()
+                return run_task(self._model, self._tokenizer, task, self._tasks)
+
+            found[task] = self._findings.get(f"{key} task {task} {self._tasks.key}", measure)
+        return found
 
     def _dense_blocks(self) -> list[Blocks]:
         if self._dense is None:
@@ -208,6 +232,7 @@ class Evaluator:
         blocks: Sequence[Blocks],
         shares: Sequence[float] | None,
         selections: Sequence[Sequence[int]] = (),
+        tasks: dict[str, dict[str, float]] | None = None,
     ) -> list[Evaluation]:
         """Of every kind of text, and of all, from what each window and each prompt gave."""
         kinds, windows, dense = self.cuts.kinds, self.cuts.windows, self._dense_blocks()
@@ -228,6 +253,7 @@ class Evaluator:
                     self.settings.seed,
                     greedy_agreement=fmean(kept) if kept else None,
                     codes_selected_differently=differing / elements if elements else None,
+                    tasks=tasks if name == ALL else None,
                 )
             )
         return found
@@ -276,9 +302,6 @@ class _Findings:
 @contextmanager
 def _counted_selections(model: Any) -> Iterator[Any]:
     """Counts how codes and floats select differently, for recipes that score codes."""
-    from accel_sim.sparsify.context import Selections
-    from accel_sim.sparsify.live import sparsifier_of
-
     counted, sparsifier = Selections(), sparsifier_of(model)
     sparsifier.selections = counted
     try:
