@@ -15,6 +15,7 @@ from rich.console import Console
 from accel_sim.cli.capture import capture
 from accel_sim.cli.cost import cost
 from accel_sim.cli.decode import decode
+from accel_sim.cli.equal_quality import equal_quality
 from accel_sim.cli.evaluate import evaluate
 from accel_sim.cli.masks import masks
 from accel_sim.cli.pareto import pareto
@@ -41,6 +42,7 @@ def main() -> None:
         sensitivity,
         simulate,
         worth,
+        equal_quality,
         pareto,
         masks,
         decode,

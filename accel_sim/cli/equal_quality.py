@@ -1,0 +1,286 @@
+"""`accel-sim equal-quality`: how fast each machine is when all may cost the model equally much perplexity."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from accel_sim.arch import Arch
+    from accel_sim.capture.load import LoadedModel
+    from accel_sim.capture.options import CaptureOptions
+    from accel_sim.evaluation import Evaluation, EvaluationSettings, Evaluator
+    from accel_sim.evaluation.corpora import Corpora
+    from accel_sim.evaluation.sensitivity_study import SensitivityStudy
+    from accel_sim.pattern import Pattern
+    from accel_sim.sparsify import Recipe
+    from accel_sim.study.equal_quality import EqualQuality, PathSearch
+    from accel_sim.workload import Workload
+
+DEFAULT_ARCHS = ["2x4.yaml", "4x8.yaml", "8x16.yaml", "16x32.yaml"]
+_WHAT, _QUALITY, _OUT = "What is compared", "How quality is measured", "Where it goes"
+
+
+def equal_quality(
+    arch: Annotated[list[str], typer.Option(help="Architecture file; repeatable.", rich_help_panel=_WHAT)] = (
+        DEFAULT_ARCHS
+    ),
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="What is done to a projection that is pruned: a recipe's file or a shipped one's name, whose pattern"
+            " each machine replaces by its own.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = "naive_8x16",
+    budgets: Annotated[
+        str, typer.Option(help="Perplexity over dense that may be lost, in percent.", rich_help_panel=_WHAT)
+    ] = "1,5,10,25",
+    trace: Annotated[
+        Path | None, typer.Option(help="A captured trace of the whole model.", rich_help_panel=_WHAT)
+    ] = None,
+    workload: Annotated[
+        str | None, typer.Option(help="Or the model's published shapes, such as smollm2-135m.", rich_help_panel=_WHAT)
+    ] = None,
+    workload_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of --workload; 512 when not given.", min=1, rich_help_panel=_WHAT)
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A transformers id or folder, or a GGUF file. Default: SmolLM2-135M-Instruct.", rich_help_panel=_WHAT
+        ),
+    ] = None,
+    measure: Annotated[
+        Literal["error", "divergence"],
+        typer.Option(
+            help="By which sensitivity projections are taken into a recipe: of their own outputs, or of the model's"
+            " distributions (a pass for each).",
+            rich_help_panel=_QUALITY,
+        ),
+    ] = "error",
+    resolution: Annotated[
+        float, typer.Option(help="Least step of a path, in coverage.", min=0.001, max=1, rich_help_panel=_QUALITY)
+    ] = 0.02,
+    text: Annotated[
+        list[str],
+        typer.Option(
+            help="KIND=FILE to measure on (repeatable). Default: prose, code and mathematics that come with Python.",
+            rich_help_panel=_QUALITY,
+        ),
+    ] = [],  # noqa: B006
+    calibration: Annotated[
+        list[Path],
+        typer.Option(
+            help="A UTF-8 file for sensitivities and fits (repeatable). Default: other parts of the default text.",
+            rich_help_panel=_QUALITY,
+        ),
+    ] = [],  # noqa: B006
+    tokens: Annotated[int, typer.Option(help="Of each kind of text.", rich_help_panel=_QUALITY)] = 2048,
+    window: Annotated[int, typer.Option(help="Tokens of one forward pass.", rich_help_panel=_QUALITY)] = 512,
+    calibration_tokens: Annotated[
+        int, typer.Option(help="Of all calibration texts together.", rich_help_panel=_QUALITY)
+    ] = 3072,
+    dtype: Annotated[
+        str, typer.Option(help="Of the forward pass: auto, float32, bfloat16, float16.", rich_help_panel=_QUALITY)
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="A torch device, or auto.", rich_help_panel=_QUALITY)] = "auto",
+    set_: Annotated[
+        list[str], typer.Option("--set", help="Override a key of every --arch; repeatable.", rich_help_panel=_WHAT)
+    ] = [],  # noqa: B006
+    out: Annotated[
+        Path, typer.Option(help="Folder of the results and of the journals to go on from.", rich_help_panel=_OUT)
+    ] = Path("equal_quality"),
+) -> None:
+    """For budgets of perplexity: each machine's fastest recipe within it, and its speed-up at equal area."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from accel_sim.arch import load_arch
+    from accel_sim.capture.options import CaptureOptions, require_libraries
+    from accel_sim.cli import report
+    from accel_sim.cli.inputs import load_workload
+    from accel_sim.errors import AccelSimError
+    from accel_sim.evaluation import EvaluationSettings, corpora_from_files
+    from accel_sim.sparsify import load_recipe
+    from accel_sim.study.equal_quality_output import write_equal_quality
+    from accel_sim.study.run import designs
+
+    wanted = _budgets(budgets)
+    base = load_recipe(recipe)
+    machines = designs([load_arch(source, set_) for source in arch])
+    if trace is None and workload is None:
+        raise AccelSimError("nothing to simulate: give --trace, a whole model's capture, or --workload, its shapes")
+    work, _ = load_workload(trace, workload, workload_tokens)
+    settings = EvaluationSettings(tokens=tokens, window=window, calibration_tokens=calibration_tokens, generation=False)
+    if not calibration_tokens:
+        raise AccelSimError("--calibration-tokens 0: paths follow from sensitivities, which calibration text shows")
+    corpora = corpora_from_files(text, calibration)
+    options = CaptureOptions(out=out, model=model, compute_dtype=dtype, device=device)
+    require_libraries()
+    study, about = _run(options, base, machines, work, wanted, measure, resolution, corpora, settings)
+    written = write_equal_quality(study, about, out)
+    _print(study, about)
+    report.print_written(written)
+
+
+def _budgets(text: str) -> tuple[float, ...]:
+    from accel_sim.errors import AccelSimError
+
+    try:
+        found = tuple(float(part) / 100 for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 < budget < float("inf") for budget in found):
+        raise AccelSimError(f"--budgets {text}: expected percentages above 0, such as 1,5,10,25")
+    return found
+
+
+def _run(
+    options: CaptureOptions,
+    base: Recipe,
+    machines: list[tuple[Arch, Pattern | None]],
+    work: Workload,
+    budgets: tuple[float, ...],
+    measure: Literal["error", "divergence"],
+    resolution: float,
+    corpora: Corpora,
+    settings: EvaluationSettings,
+) -> tuple[EqualQuality, dict]:
+    """The study, and what it was made on."""
+    from accel_sim.capture.load import load_model
+    from accel_sim.evaluation import Evaluator
+    from accel_sim.study.equal_quality import run_equal_quality
+
+    with _status() as say:
+        loaded = load_model(options, say)
+        say("cutting texts")
+        evaluator = Evaluator(
+            loaded.model, loaded.tokenizer, corpora, settings, journal=options.out / "evaluation.journal"
+        )
+        evaluator.on_step = say
+        ground = _Ground(loaded, evaluator, evaluator.dense()[-1], base, work, measure, resolution, options.out, say)
+        searches = [ground.search(arch, pattern) for arch, pattern in machines]
+        study = run_equal_quality(searches, budgets)
+    dense = ground.dense
+    about = {
+        "model": loaded.id,
+        "model_fingerprint": evaluator.fingerprint,
+        "recipe": base.name,
+        "measure": measure,
+        "resolution": resolution,
+        "source": work.source,
+        "tokens": dense.tokens,
+        "perplexity": dense.perplexity,
+        "text_sha256": dense.text_sha256,
+        "calibration_sha256": evaluator.cuts.calibration_sha256,
+    }
+    return study, about
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What all machines are compared on."""
+
+    loaded: LoadedModel
+    evaluator: Evaluator
+    dense: Evaluation
+    base: Recipe
+    work: Workload
+    measure: Literal["error", "divergence"]
+    resolution: float
+    out: Path
+    say: Callable[[str], None]
+
+    def search(self, arch: Arch, pattern: Pattern | None) -> PathSearch:
+        """One machine's path, its sensitivities measured now or read from their journal."""
+        from accel_sim.errors import AccelSimError
+        from accel_sim.simulation import Result, Settings, WorkloadStatistics, simulate
+        from accel_sim.sparsify import Treatment
+        from accel_sim.study.equal_quality import PathSearch, nested_path, with_pattern
+        from accel_sim.study.run import label
+
+        name = label(arch, pattern)
+        if pattern is None:
+            raise AccelSimError(f"arch {name}: has no pattern; give machines that prune activations")
+        study = self._sensitivities(with_pattern(self.base, pattern), name)
+        self._check_workload(study)
+        statistics = WorkloadStatistics(self.work)
+
+        def measured(recipe: Recipe) -> Evaluation:
+            treatments = (recipe.treatment(each.projection, each.layer) for each in study.sensitivities)
+            if all(treatment.effective() == Treatment() for treatment in treatments):
+                return self.dense
+            return self.evaluator.evaluate(recipe)[-1]
+
+        def simulated(recipe: Recipe) -> Result:
+            self.say(f"simulating {recipe.name}")
+            settings = Settings(recipe=recipe, quality=False)
+            return simulate(arch, self.work, pattern, statistics=statistics, settings=settings)
+
+        steps = nested_path(study, self.measure, name, self.resolution)
+        return PathSearch(name, str(pattern), steps, measured, simulated)
+
+    def _sensitivities(self, recipe: Recipe, name: str) -> SensitivityStudy:
+        import torch
+
+        from accel_sim.evaluation.journal import Journal
+        from accel_sim.evaluation.sensitivity_study import Amount, measure_sensitivities
+
+        cuts = self.evaluator.cuts
+        identity = {
+            "model": self.evaluator.fingerprint,
+            "recipe": recipe.as_mapping(),
+            "calibration": cuts.calibration_sha256,
+            "window": self.evaluator.settings.window,
+        }
+        return measure_sensitivities(
+            self.loaded.model,
+            self.loaded.id,
+            recipe,
+            torch.from_numpy(cuts.calibration_ids),
+            Amount(divergences=self.measure == "divergence"),
+            Journal(self.out / f"{name.replace(' ', '_').replace(':', 'x')}.journal", identity),
+            lambda what, done, total: self.say(f"{name}: {what}, {done} of {total}"),
+        )
+
+    def _check_workload(self, study: SensitivityStudy) -> None:
+        from accel_sim.errors import AccelSimError
+
+        if {gemm.layer for gemm in self.work.gemms if gemm.layer is not None} != set(range(study.layers_in_model)):
+            raise AccelSimError(
+                f"{self.work.name}: is not all {study.layers_in_model} blocks of {study.model}; capture them all, or"
+                " give --workload"
+            )
+
+
+@contextmanager
+def _status() -> Iterator[Callable[[str], None]]:
+    """What is being done now, on a terminal only."""
+    from accel_sim.cli.screen import console
+
+    with console(stderr=True).status("") as status:
+        yield status.update
+
+
+def _print(study: EqualQuality, about: dict) -> None:
+    from accel_sim.cli import report
+    from accel_sim.study.equal_quality_output import FOOTNOTE, HEADER, row
+
+    table = report.table_of(f"Machines at equal quality: {about['recipe']} on {about['model']}")
+    for column in HEADER:
+        table.add_column(column, justify="left" if column in HEADER[:2] else "right")
+    for one in study.answers:
+        table.add_row(*row(one))
+    table.caption = f"{study.evaluations} recipes measured on {about['tokens']} held-out tokens"
+    if any(one.point and not one.certain for one in study.answers):
+        table.caption += f"\n{FOOTNOTE}"
+    screen = report.console()
+    screen.print(table)
+    for path in study.paths:
+        for line in path.reversals:
+            screen.print(f"not monotone: {line}", markup=False)
