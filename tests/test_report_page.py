@@ -25,7 +25,7 @@ def test_examples_print_what_they_show(arguments, expected, monkeypatch, capsys)
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
 
 
 @pytest.mark.parametrize("part", [Result, LayerResult, OperationResult, KindResult])
