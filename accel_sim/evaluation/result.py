@@ -9,7 +9,7 @@ from math import exp
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from accel_sim.errors import AccelSimError
 from accel_sim.evaluation.bootstrap import mean_interval
@@ -157,11 +157,15 @@ def read_evaluations(path: Path) -> list[Evaluation]:
     """The evaluations of a JSON file that `accel-sim evaluate` wrote. Raises AccelSimError for any other file."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-        return [
-            Evaluation.model_validate({key: row[key] for key in Evaluation.model_fields if key in row}) for row in rows
-        ]
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("not a list of objects")
+        known = Evaluation.model_fields
+        return [Evaluation.model_validate({key: row[key] for key in known if key in row}) for row in rows]
     except OSError as error:
         raise AccelSimError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise AccelSimError(f"{path}: expected evaluations as accel-sim evaluate writes them: {reason}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        reason = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    except ValueError as error:
+        reason = str(error)
+    raise AccelSimError(f"{path}: expected evaluations as accel-sim evaluate writes them: {reason}")
