@@ -8,20 +8,29 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-import torch
-from capture_helpers import PROMPT, tiny_model
 
-from accel_sim.arch import load_arch
-from accel_sim.errors import AccelSimError
-from accel_sim.evaluation.result import Blocks, evaluation_of
-from accel_sim.evaluation.sensitivity_study import measure_sensitivities
-from accel_sim.pattern import Pattern
-from accel_sim.simulation import Settings, simulate
-from accel_sim.sparsify import load_recipe
-from accel_sim.sparsify.recipe import recipe_from_mapping
-from accel_sim.study.equal_quality import PathSearch, Step, answer, nested_path, run_equal_quality, with_pattern
-from accel_sim.study.equal_quality_output import write_equal_quality
-from accel_sim.workload import Gemm, SiteActivations, Workload
+torch = pytest.importorskip("torch")
+
+from capture_helpers import PROMPT, tiny_model  # noqa: E402
+
+from accel_sim.arch import load_arch  # noqa: E402
+from accel_sim.errors import AccelSimError  # noqa: E402
+from accel_sim.evaluation.result import Blocks, evaluation_of  # noqa: E402
+from accel_sim.evaluation.sensitivity_study import measure_sensitivities  # noqa: E402
+from accel_sim.pattern import Pattern  # noqa: E402
+from accel_sim.simulation import Settings, simulate  # noqa: E402
+from accel_sim.sparsify import load_recipe  # noqa: E402
+from accel_sim.sparsify.recipe import recipe_from_mapping  # noqa: E402
+from accel_sim.study.equal_quality import (  # noqa: E402
+    PathSearch,
+    Step,
+    answer,
+    nested_path,
+    run_equal_quality,
+    with_pattern,
+)
+from accel_sim.study.equal_quality_output import write_equal_quality  # noqa: E402
+from accel_sim.workload import Gemm, SiteActivations, Workload  # noqa: E402
 
 BUDGETS = (0.01, 0.05, 0.1, 0.25)
 TOKENS = np.full(64, 128)

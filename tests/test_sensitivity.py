@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from capture_helpers import PROMPT, loaded_model, tiny_model
 
-from accel_sim.errors import AccelSimError
-from accel_sim.evaluation.journal import Journal
-from accel_sim.evaluation.sensitivity import Divergences, Treated, relative_errors
-from accel_sim.evaluation.sensitivity_study import Amount, measure_sensitivities
-from accel_sim.evaluation.skipping import recipe_text
-from accel_sim.sparsify import load_recipe
-from accel_sim.sparsify.live import remove, sparsify
-from accel_sim.sparsify.recipe import recipe_from_mapping
+torch = pytest.importorskip("torch")
+
+from capture_helpers import PROMPT, loaded_model, tiny_model  # noqa: E402
+
+from accel_sim.errors import AccelSimError  # noqa: E402
+from accel_sim.evaluation.journal import Journal  # noqa: E402
+from accel_sim.evaluation.sensitivity import Divergences, Treated, relative_errors  # noqa: E402
+from accel_sim.evaluation.sensitivity_study import Amount, measure_sensitivities  # noqa: E402
+from accel_sim.evaluation.skipping import recipe_text  # noqa: E402
+from accel_sim.sparsify import load_recipe  # noqa: E402
+from accel_sim.sparsify.live import remove, sparsify  # noqa: E402
+from accel_sim.sparsify.recipe import recipe_from_mapping  # noqa: E402
 
 SEQUENCES = torch.tensor([PROMPT, PROMPT[::-1]])
 

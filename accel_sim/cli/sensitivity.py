@@ -200,7 +200,8 @@ def _print(study: SensitivityStudy, wanted: Wanted) -> None:
         table.add_column(column, justify="left" if column in (KIND_HEADER[0], KIND_HEADER[-1]) else "right")
     for row in by_kind(study, wanted.measure, pruned):
         table.add_row(*row)
-    table.caption = f"{study.tokens} tokens; left dense by {wanted.method} at a coverage of {study.covered(pruned):.2%}"
+    tokens = study.tokens if wanted.measure == "error" else study.divergence_tokens
+    table.caption = f"{tokens} tokens; left dense by {wanted.method} at a coverage of {study.covered(pruned):.2%}"
     screen.print(table)
     choices, impossible = compare(study, wanted)
     ways = report.table_of(f"Ways to a coverage of {wanted.coverage:.1%}")

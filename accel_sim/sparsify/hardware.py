@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from accel_sim.arch import Arch
-from accel_sim.cost.method_bills import LOW_RANK, ROTATION
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
 from accel_sim.sparsify.recipe import Phase, Recipe, Treatment
@@ -36,6 +35,8 @@ _SHIFTS = {
     "static_vector": "S-PTS, by feature",
     "learned": "L-PTS",
 }
+_LOW_RANK = "R-Sparse, rank "
+_ROTATION = "La RoSA, rotation"
 _BY_WEIGHTS = ("amber", "amber_robust", "wina", "r_sparse", "gradient", "weight_variance")
 
 
@@ -52,8 +53,8 @@ def methods(treatment: Treatment, phase: Phase | None = None) -> tuple[str, ...]
     found.append("VAR" if treatment.variance else None)
     found.append("LS" if treatment.output != "none" else None)
     found.append("PCS" if treatment.smoothing else None)
-    found.append(f"{LOW_RANK}{treatment.low_rank.rank}" if treatment.low_rank else None)
-    found.append(ROTATION if treatment.rotation != "none" else None)
+    found.append(f"{_LOW_RANK}{treatment.low_rank.rank}" if treatment.low_rank else None)
+    found.append(_ROTATION if treatment.rotation != "none" else None)
     return tuple(filter(None, found))
 
 
