@@ -27,13 +27,17 @@ Simulated = Callable[[Recipe], Result]
 
 
 def with_pattern(recipe: Recipe, pattern: Pattern) -> Recipe:
-    """The recipe with `pattern` wherever it prunes activations."""
+    """The recipe with `pattern` wherever it prunes activations, and said so in its name and description."""
 
     def changed(treatment: Treatment) -> Treatment:
         return treatment.model_copy(update={"pattern": pattern}) if treatment.prunes() else treatment
 
     rules = tuple(rule.model_copy(update={"treatment": changed(rule.treatment)}) for rule in recipe.rules)
-    return replace(recipe, default=changed(recipe.default), rules=rules)
+    changed_recipe = replace(recipe, default=changed(recipe.default), rules=rules)
+    if changed_recipe == recipe:
+        return recipe
+    said = f"{recipe.name} with {pattern}"
+    return replace(changed_recipe, name=said, description=said)
 
 
 @dataclass(frozen=True)
