@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from accel_sim import AccelSimError
 from accel_sim.pattern import HierarchicalPattern, Pattern
 from accel_sim.sparsify.kept import Unstructured, parse_kept
-from accel_sim.sparsify.selection import calibrated_threshold, keep, keep_reference, prune
+from accel_sim.sparsify.selection import calibrated_threshold, keep, keep_reference, medians, prune
 from accel_sim.sparsify.selection_kernels import BLOCK
 
 FOUR = ("2:4", "4:8", "8:16", "16:32")
@@ -156,6 +156,17 @@ def test_calibrated_threshold_is_the_quantile_of_its_own_scores(pruned, style):
     assert zeros >= pruned
     if style == "normal":
         assert zeros == pytest.approx(pruned, abs=1 / x.size)
+
+
+@given(all_floats)
+def test_medians_are_the_lower_ones(x):
+    assert medians(x)[:, 0].tolist() == np.sort(x, axis=1)[:, (x.shape[1] - 1) // 2].tolist()
+
+
+def test_medians_by_hand():
+    x = np.array([[3, -1, -2, 5], [-np.inf, 0, np.inf, 1], [np.nan, 2, 2, 1]], np.float32)
+    assert medians(x).tolist() == [[-1], [0], [2]]
+    assert medians(x[:0]).shape == (0, 1)
 
 
 # ‖X − X̂‖² / ‖X‖² of arXiv 2508.02128's and 2509.22166's patterns; Monte-Carlo over 3.2 M samples, to three digits.

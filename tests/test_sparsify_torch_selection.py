@@ -12,7 +12,12 @@ from accel_sim.sparsify.kept import parse_kept
 from accel_sim.sparsify.selection import keep_reference, prune
 
 torch = pytest.importorskip("torch")
-from accel_sim.sparsify.torch_selection import keep_by_tensor_operations, keep_tensor, prune_tensor  # noqa: E402
+from accel_sim.sparsify.torch_selection import (  # noqa: E402
+    keep_by_tensor_operations,
+    keep_tensor,
+    prune_tensor,
+    token_medians,
+)
 
 DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
 
@@ -51,6 +56,16 @@ def test_other_float_types_keep_their_values(device, dtype):
     pruned = prune_tensor(x, Pattern("8:16"), factors)
     assert pruned.dtype == dtype
     assert torch.equal(pruned, torch.where(mask, x, torch.zeros_like(x)))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("features", [1, 2, 9, 100])
+def test_medians_are_those_of_torch(device, dtype, features):
+    x = torch.tensor(floats((20, features), "normal", features), device=device).to(dtype)
+    found = token_medians(x)
+    assert found.dtype == dtype
+    assert torch.equal(found, x.median(dim=1, keepdim=True).values)
 
 
 def test_gradients_pass_through_what_stays():

@@ -94,6 +94,19 @@ def calibrated_threshold(x: ArrayLike, pruned: float, factors: ArrayLike | None 
     return float(np.partition(scores, place, axis=None)[place])
 
 
+def medians(x: ArrayLike) -> NDArray[np.float32]:
+    """The lower median of each token of x float32 [T, K], the ceil(K/2)-th smallest value, as float32 [T, 1]; compiled.
+
+    NaN counts as larger than every number, or, with its sign set, as smaller. Raises AccelSimError for another dtype or
+    shape.
+    """
+    x = frozen(_matrix("x", x, np.float32))
+    found = np.empty(x.shape[0], np.float32)
+    least = max(1, _LEAST_ELEMENTS // x.shape[1])
+    over_rows(lambda rows: kernels.medians_of_tokens(x[rows], found[rows]), x.shape[0], least)
+    return found[:, None]
+
+
 def slots(kept: Kept, features: int) -> tuple[int, int]:
     """N and M: how many of how many consecutive features stay, M being all of a token where the share is by token.
 

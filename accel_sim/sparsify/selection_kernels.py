@@ -234,3 +234,55 @@ def select_above(x, factors, threshold, out, mask):
             flags[i] = uint8(scores[i] > threshold)
         _write(x, 1, features, t, flags, out, mask)
     return good
+
+
+@njit(cache=True, nogil=True)
+def _ordered(bits, keys):
+    """keys int32 [S] in the order of the floats with these bits int32 [S]: of negative ones all bits but the sign turn.
+
+    Twice is nothing.
+    """
+    for i in range(bits.size):
+        keys[i] = bits[i] ^ ((bits[i] >> 31) & int32(0x7FFFFFFF))
+
+
+@njit(cache=True, nogil=True)
+def _bound(keys, n):
+    """Of keys int32 [S] of either sign: a value that exactly n of them reach, or, where ties allow none, the n-th."""
+    found = int32(-(2**31))
+    for bit in range(31, -1, -1):
+        candidate = int32(found + (1 << bit))
+        number = int32(0)
+        for i in range(keys.size):
+            number += keys[i] >= candidate
+        if number >= n:
+            found = candidate
+        if number == n:
+            break
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _least_from(keys, bound):
+    """The smallest of keys int32 [S] that reaches the bound."""
+    least = int32(2**31 - 1)
+    for i in range(keys.size):
+        least = min(least, keys[i] if keys[i] >= bound else int32(2**31 - 1))
+    return least
+
+
+@njit(cache=True, nogil=True)
+def medians_of_tokens(x, medians):
+    """medians float32 [T]: of each token of x float32 [T, K] the ceil(K/2)-th smallest value.
+
+    A NaN counts as larger than every number, or, with its sign set, as smaller.
+    """
+    tokens, features = x.shape
+    reached_by = features - (features - 1) // 2
+    values, keys = zeros(features, float32), zeros(features, int32)
+    bits, found = medians.view(int32), zeros(1, int32)
+    for t in range(tokens):
+        values[:] = x[t]
+        _ordered(values.view(int32), keys)
+        found[0] = _least_from(keys, _bound(keys, reached_by))
+        _ordered(found, bits[t : t + 1])
