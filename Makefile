@@ -9,10 +9,13 @@ MACHINES := dense 2x4 4x8 8x16 16x32
 OTHERS := 8x16_write_back 8x16_software 2x4_software 8x16_weight_stationary 8x16_dual_core 2x4_of_2x4 8x16_elastic \
 	16x16_elastic 16x16_unstructured weights_2x4 weights_8x16
 
+# Recipes that belong to no single model.
+RECIPES := $(filter-out %-8b %-7b %-a3b,$(basename $(notdir $(wildcard accel_sim/sparsify/data/recipes/*.yaml))))
+
 # OpenMP threads that spin while they wait cost a factor of three on shared cores.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo report proof bench test lint clean
+.PHONY: demo report quality proof bench test lint clean
 
 # A real model's activations on five machines: trace, tables, results as data, plots.
 demo: .venv/installed $(TRACE)/trace.json
@@ -33,6 +36,19 @@ report: demo
 	mkdir -p reports/smollm2-135m/masks reports/smollm2-135m/decode
 	cp $(foreach kind,json csv md png,$(OUT)/masks/*.$(kind)) reports/smollm2-135m/masks/
 	cp $(foreach kind,json csv md png,$(OUT)/decode/*.$(kind)) reports/smollm2-135m/decode/
+
+# What every recipe and every method of the papers does to the real model, what it is worth, and machines at equal quality
+# (docs/quality.md). About two hours on two cores; interrupted, the same command goes on where it was.
+quality: $(TRACE)/trace.json
+	$(BIN)/accel-sim evaluate $(RECIPES:%=--recipe %) --out $(OUT)/quality/recipes
+	$(BIN)/accel-sim evaluate --grid reports/quality/methods.yaml --no-generation --out $(OUT)/quality/methods
+	$(BIN)/accel-sim worth --evaluation $(OUT)/quality/methods/evaluation.json --grid reports/quality/methods.yaml \
+		--trace $(TRACE) --out $(OUT)/quality/worth
+	$(BIN)/accel-sim sensitivity --measure divergence --out $(OUT)/quality/sensitivity
+	$(BIN)/accel-sim equal-quality --trace $(TRACE) --measure divergence --out $(OUT)/quality/equal_quality
+	for part in recipes methods worth sensitivity equal_quality; do mkdir -p reports/quality/$$part && \
+		cp $(OUT)/quality/$$part/*.json $(OUT)/quality/$$part/*.md reports/quality/$$part/ && \
+		for picture in $(OUT)/quality/$$part/*.png; do test ! -e $$picture || cp $$picture reports/quality/$$part/; done; done
 
 # The unit's RTL beside the models, over all configurations: bits and cycles. Six minutes.
 proof: .venv/installed

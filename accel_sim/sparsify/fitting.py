@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -36,6 +36,14 @@ class Calibration:
     """Weights [F_i, K] of all projections that read the same activations, this one included."""
     gradient: Tensor | None = None
     """|Σ dL/dX_j| [K]."""
+    shared: dict[Hashable, Tensor] = field(default_factory=dict)
+    """What was worked out for the activations, whichever projection asked first."""
+
+    def once(self, key: Hashable, work_out: Callable[[], Tensor]) -> Tensor:
+        """One tensor for all projections that read the activations, so that they can share what follows from it."""
+        if key not in self.shared:
+            self.shared[key] = work_out()
+        return self.shared[key]
 
 
 def needs_calibration(treatment: Treatment) -> str | None:
@@ -69,13 +77,18 @@ def fit(treatment: Treatment, weight: Tensor, calibration: Calibration) -> Treat
     Raises AccelSimError for a rank that the weight has not.
     """
     x = None if calibration.rows is None else calibration.rows.float()
-    dense = None if x is None else x @ weight.float().T
     w, smoothing, rotation = weight, None, None
     if treatment.smoothing is not None:
-        smoothing = smoothing_scales(x.abs().amax(dim=0), calibration.siblings, treatment.smoothing)
+        smoothing = calibration.once(
+            treatment.smoothing,
+            lambda: smoothing_scales(x.abs().amax(dim=0), calibration.siblings, treatment.smoothing),
+        )
         x, w = x / smoothing, w.float() * smoothing
     if treatment.rotation != "none":
-        rotation = principal_axes(x) if treatment.rotation == "activations" else right_singular_vectors(w)
+        if treatment.rotation == "weights":
+            rotation = right_singular_vectors(w)
+        else:
+            rotation = calibration.once(("axes", treatment.smoothing), lambda: principal_axes(x))
         x, w = None if x is None else x @ rotation, w.float() @ rotation
     if treatment.weights is not None:
         w = prune_weight(w.float(), treatment.weights, x)
@@ -90,6 +103,7 @@ def fit(treatment: Treatment, weight: Tensor, calibration: Calibration) -> Treat
     if treatment.prunes() and treatment.output != "none":
         context = Context(_a_phase(treatment), 1, len(x))
         sparse = product.multiply(product.prepare(calibration.rows, context), None, context)
+        dense = calibration.rows.float() @ weight.float().T
         scale, shift = fit_output(dense, sparse, treatment.output)
         product = replace(product, output_scale=scale if treatment.output == "scale_and_shift" else None)
         product = replace(product, output_shift=shift)

@@ -7,26 +7,19 @@ harness) runs it sparsified.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from accel_sim.capture.products import Product, ProductWatcher
-from accel_sim.capture.projections import LinearParameter, decoder_blocks, find_projections
-from accel_sim.errors import AccelSimError
+from accel_sim.sparsify.calibration import decoder_of, fit_model, treatable
 from accel_sim.sparsify.context import Context, Selections
-from accel_sim.sparsify.fitting import Calibration, check_calibration, fit
-from accel_sim.sparsify.gradients import gradient_factors
 from accel_sim.sparsify.product import Pruned, TreatedProduct
-from accel_sim.sparsify.recipe import Recipe, Treatment
-from accel_sim.sparsify.sites import activation_key, projections_by_site
-from accel_sim.workload.roles import role
+from accel_sim.sparsify.recipe import Recipe
+from accel_sim.sparsify.sites import activation_key
 
 _ATTRIBUTE = "_accel_sim_sparsifier"
-_SITE_TOKENS = 8
-"""Enough for a forward pass that shows who reads what."""
 
 
 def sparsify(model: nn.Module, recipe: Recipe, calibration: Tensor | None = None) -> nn.Module:
@@ -65,13 +58,13 @@ class Sparsifier:
         self.recipe = recipe
         self.selections: Selections | None = None
         """Set it to count how often codes and floats select differently."""
-        parameters = _parameters(model, recipe)
-        self.products = _fit_all(model, recipe, parameters, calibration)
+        parameters = treatable(model, recipe)
+        self.products = fit_model(model, recipe, parameters, calibration)
         self._watcher = ProductWatcher(parameters, self._replace)
         self._context = Context("prefill", 1, 1)
         self._running: dict[Any, Tensor] = {}
         self._last: tuple[Any, Tensor, dict[Any, Pruned]] | None = None
-        decoder = _decoder(model)
+        decoder = decoder_of(model)
         self._handles = [
             decoder.register_forward_pre_hook(self._enter, with_kwargs=True),
             decoder.register_forward_hook(self._leave, always_call=True),
@@ -134,76 +127,3 @@ class Sparsifier:
         if treated.input_key not in shared:
             shared[treated.input_key] = treated.prepare(rows, self._context, name)
         return shared[treated.input_key]
-
-
-def _decoder(model: nn.Module) -> nn.Module:
-    found = model.get_decoder() if hasattr(model, "get_decoder") else None
-    return model if found is None else found
-
-
-def _parameters(model: nn.Module, recipe: Recipe) -> tuple[LinearParameter, ...]:
-    """The projections that a recipe may treat. Raises AccelSimError for a rule that matches none of them."""
-    blocks = decoder_blocks(model)
-    parameters = tuple(each for each in find_projections(model, blocks) if role(each.path()) != "router")
-    names = [(name, each.layer) for each in parameters for name in _paths(each)]
-    for number, rule in enumerate(recipe.rules):
-        rule.check(f"recipe {recipe.name}: rules[{number}]", type(model).__name__, names, len(blocks.modules))
-    return parameters
-
-
-def _paths(parameter: LinearParameter) -> list[str]:
-    return [parameter.path(expert) for expert in range(parameter.experts or 0)] or [parameter.path()]
-
-
-def _fit_all(
-    model: nn.Module, recipe: Recipe, parameters: tuple[LinearParameter, ...], calibration: Tensor | None
-) -> dict[str, TreatedProduct]:
-    """Every treated product by its projection's path, fitted in the order in which the decoder runs them.
-
-    A projection whose weights are pruned passes what it then gives on to the next ones, as SparseGPT does; all others
-    are fitted to what the dense model reads.
-    """
-    if calibration is None:
-        check_calibration(recipe)
-    treatments = {name: recipe.treatment(name, each.layer).effective() for each in parameters for name in _paths(each)}
-    treatments = {name: treatment for name, treatment in treatments.items() if treatment != Treatment()}
-    decoder = _decoder(model)
-    first = calibration[:1, :_SITE_TOKENS] if calibration is not None else torch.arange(1, _SITE_TOKENS + 1)[None]
-    sites = projections_by_site(decoder, parameters, first.to(model.device))
-    siblings = {product.name: [each.weight for each in site] for site in sites for product in site}
-    fitted: dict[str, TreatedProduct] = {}
-    with torch.no_grad():
-        if calibration is None:
-            seen = {product.parameter.name: product for site in sites for product in site}
-            for parameter in parameters:
-                for expert, name in enumerate(_paths(parameter)):
-                    if name in treatments:
-                        product = replace(seen[parameter.name], expert=expert if parameter.experts else None)
-                        fitted[name] = fit(treatments[name], product.weight, Calibration(None))
-            return fitted
-    gradients = {}
-    if any(treatment.criterion == "gradient" for treatment in treatments.values()):
-        gradients = gradient_factors(model, calibration, parameters)
-
-    def see(product: Product) -> Tensor | None:
-        name, x = product.name, product.activation
-        if name not in treatments or name in fitted or not x.numel():
-            return None
-        rows = x.reshape(-1, x.shape[-1])
-        known = Calibration(rows, siblings.get(name, [product.weight]), gradients.get(name))
-        treated = fitted[name] = fit(treatments[name], product.weight, known)
-        if treated.treatment.weights is None:
-            return None
-        context = Context("prefill", *x.shape[:2]) if x.dim() == 3 else Context("prefill", 1, len(rows))
-        y = treated.multiply(treated.prepare(rows, context, name), product.bias, context)
-        return y.reshape(*x.shape[:-1], y.shape[-1]).to(x.dtype)
-
-    with torch.no_grad(), ProductWatcher(parameters, see):
-        decoder(input_ids=calibration.to(model.device), use_cache=False)
-    missing = sorted(set(treatments) - set(fitted))
-    if missing:
-        raise AccelSimError(
-            f"recipe {recipe.name}: {len(missing)} projections read no calibration token ({missing[0]}, …);"
-            " give more calibration text, or treat experts without what must be fitted"
-        )
-    return fitted
