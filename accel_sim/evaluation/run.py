@@ -211,15 +211,19 @@ class Evaluator:
 
     def _continuations(self) -> list[list[int]]:
         """Token ids that the model, as it is now, adds to each prompt."""
-        prompts = torch.stack([self._windows[index][: self.settings.prompt_tokens] for index in self._prompts])
+        length = self.settings.prompt_tokens
+        prompts = torch.stack([self._windows[index][start : start + length] for index, start in self._prompts])
         return continue_greedily(self._model, prompts, self.settings.new_tokens).tolist()
 
     @property
-    def _prompts(self) -> list[int]:
-        """The windows whose first tokens are continued: spread over each kind."""
-        windows, kinds = self.settings.windows, len(self.cuts.kinds)
-        chosen = min(self.settings.prompts, windows)
-        return [kind * windows + part * windows // chosen for kind in range(kinds) for part in range(chosen)]
+    def _prompts(self) -> list[tuple[int, int]]:
+        """Window and first token of every prompt, spread over each kind of text."""
+        settings, kinds, chosen = self.settings, len(self.cuts.kinds), self.settings.prompts_of_kind
+        places = [divmod(part * settings.tokens // chosen, settings.window) for part in range(chosen)]
+        last = settings.window - settings.prompt_tokens
+        return [
+            (kind * settings.windows + window, min(start, last)) for kind in range(kinds) for window, start in places
+        ]
 
     @property
     def _generation_key(self) -> str:
@@ -241,7 +245,9 @@ class Evaluator:
             by_kind = [[i for i, window in enumerate(windows) if window.kind == kind] for kind in members]
             counted = [selections[i] for i in chain(*by_kind)] if selections else []
             elements, differing = sum(each[0] for each in counted), sum(each[1] for each in counted)
-            kept = [share for share, i in zip(shares or (), self._prompts, strict=False) if windows[i].kind in members]
+            kept = [
+                share for share, (i, _) in zip(shares or (), self._prompts, strict=False) if windows[i].kind in members
+            ]
             found.append(
                 evaluation_of(
                     recipe,

@@ -25,8 +25,8 @@ class EvaluationSettings:
     """Of the bootstrap."""
     generation: bool = True
     """Whether greedy continuations are compared with the dense model's."""
-    prompts: int = 4
-    """To continue, of each kind of text: the first tokens of windows that are spread over it."""
+    prompts: int = 16
+    """To continue, of each kind of text, spread over it."""
     prompt_tokens: int = 64
     new_tokens: int = 64
 
@@ -52,6 +52,11 @@ class EvaluationSettings:
     def windows(self) -> int:
         """Of each kind of text."""
         return self.tokens // self.window
+
+    @property
+    def prompts_of_kind(self) -> int:
+        """Prompts that fit into a kind's windows without overlap, at most `prompts`."""
+        return min(self.prompts, self.windows * (self.window // self.prompt_tokens))
 
     def _at_least(self, name: str, least: int) -> None:
         if getattr(self, name) < least:
