@@ -54,7 +54,7 @@ quality: $(TRACE)/trace.json
 proof: .venv/installed
 	$(BIN)/accel-sim prove --out reports/rtl
 
-# Beside SCALE-Sim, ZigZag and AccelForge, and within our own limits: about a quarter of an hour on two cores, and 5 GiB,
+# Beside SCALE-Sim, ZigZag and AccelForge, and within our own limits: twenty to thirty minutes on two cores, and 5 GiB,
 # most of it SCALE-Sim's. Writes reports/benchmarks.json and the table in docs/benchmarks.md.
 # `make bench PEERS="zigzag accelforge"` (or PEERS=none) runs only those peers, prints the table and writes nothing.
 bench: $(TRACE)/trace.json

@@ -154,7 +154,8 @@ def _method(provenance: Provenance) -> str:
     if settings.generation:
         lines.append(
             f"greedy text: share of {settings.new_tokens} new tokens before the first that differs from the dense "
-            f"model's, mean over {settings.prompts_of_kind} prompts of {settings.prompt_tokens} tokens of each kind of text"
+            f"model's, mean over {settings.prompts_of_kind} prompts of {settings.prompt_tokens} tokens of each kind of "
+            "text"
         )
     lines += provenance.notes
     rows = [

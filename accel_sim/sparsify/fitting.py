@@ -20,6 +20,7 @@ from accel_sim.sparsify.product import TreatedProduct, WeightCodes
 from accel_sim.sparsify.recipe import Recipe, Treatment
 from accel_sim.sparsify.rotation import principal_axes, right_singular_vectors
 from accel_sim.sparsify.smoothing import smoothing_scales
+from accel_sim.sparsify.torch_selection import token_medians
 from accel_sim.sparsify.weight_pruning import prune_weight
 
 _OF_WEIGHTS = ("amber", "amber_robust", "wina", "r_sparse", "weight_variance")
@@ -123,7 +124,7 @@ def _fit_pruning(product: TreatedProduct, x: Tensor | None, gradient: Tensor | N
         factors = hardware_factors(factors)
     product = replace(product, factors=factors)
     if treatment.shift == "static":
-        product = replace(product, shift=x.median(dim=1).values.mean())
+        product = replace(product, shift=token_medians(x).mean())
     elif treatment.shift == "static_vector":
         product = replace(product, shift=x.mean(dim=0))
     if isinstance(treatment.pattern, Unstructured) and treatment.pattern.by == "threshold":

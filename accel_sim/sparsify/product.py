@@ -16,7 +16,7 @@ from accel_sim.quantize.int8 import LARGEST_CODE
 from accel_sim.sparsify.arithmetic import dequantize, exact_product, hardware_factors, quantize
 from accel_sim.sparsify.context import Context
 from accel_sim.sparsify.recipe import Treatment
-from accel_sim.sparsify.torch_selection import keep_tensor, prune_tensor
+from accel_sim.sparsify.torch_selection import keep_tensor, prune_tensor, token_medians
 
 SMALLEST_VARIANCE = 1e-9
 
@@ -152,7 +152,7 @@ class TreatedProduct:
     def _shift_of(self, x: Tensor, scales: Tensor | None) -> Tensor | None:
         """η in units of x: [n, 1], one number or [K]; of codes a whole number."""
         if self.treatment.shift == "median":
-            return x.median(dim=1, keepdim=True).values
+            return token_medians(x)
         if self.treatment.shift == "mean":
             mean = x.mean(dim=1, keepdim=True)
             return mean if scales is None else mean.round_()
@@ -176,7 +176,12 @@ class TreatedProduct:
 
 def _variance(x: Tensor, kept: Tensor) -> Tensor:
     """ν = √(Var[x] / Var[x̂]) of each row, zeros included (arXiv 2509.22166, eq. 5)."""
-    return (x.var(dim=1, keepdim=True) / kept.var(dim=1, keepdim=True).clamp_min(SMALLEST_VARIANCE)).sqrt_()
+    return (_variances(x) / _variances(kept).clamp_min(SMALLEST_VARIANCE)).sqrt_()
+
+
+def _variances(x: Tensor) -> Tensor:
+    """[n, 1], unbiased; torch's own takes a multiple of the time."""
+    return (x - x.mean(dim=1, keepdim=True)).square_().sum(dim=1, keepdim=True) / (x.shape[1] - 1)
 
 
 def _identity(tensor: Tensor | None) -> Hashable:
