@@ -176,12 +176,7 @@ class TreatedProduct:
 
 def _variance(x: Tensor, kept: Tensor) -> Tensor:
     """ν = √(Var[x] / Var[x̂]) of each row, zeros included (arXiv 2509.22166, eq. 5)."""
-    return (_variances(x) / _variances(kept).clamp_min(SMALLEST_VARIANCE)).sqrt_()
-
-
-def _variances(x: Tensor) -> Tensor:
-    """[n, 1], unbiased; torch's own takes a multiple of the time."""
-    return (x - x.mean(dim=1, keepdim=True)).square_().sum(dim=1, keepdim=True) / (x.shape[1] - 1)
+    return (x.var(dim=1, keepdim=True) / kept.var(dim=1, keepdim=True).clamp_min(SMALLEST_VARIANCE)).sqrt_()
 
 
 def _identity(tensor: Tensor | None) -> Hashable:
