@@ -116,6 +116,14 @@ def harness(monkeypatch):
             assert batch_size == 1
             self.model, self.tokenizer = pretrained, tokenizer
 
+        def loglikelihood(self, requests, disable_tqdm=False):
+            assert disable_tqdm
+            ids = self.tokenizer(requests, return_tensors="pt")["input_ids"]
+            with torch.no_grad():
+                return float(self.model(input_ids=ids).logits[0, -1, 0])
+
+        loglikelihood_rolling = generate_until = loglikelihood
+
     class TaskManager:
         def __init__(self, include_path=None):
             self.include_path = include_path
@@ -125,9 +133,7 @@ def harness(monkeypatch):
         if task == "unknown":
             raise KeyError("no task of that name")
         calls.append((task, sparsifier_of(model.model) is not None, limit, task_manager.include_path))
-        ids = model.tokenizer("some text", return_tensors="pt")["input_ids"]
-        with torch.no_grad():
-            logit = float(model.model(input_ids=ids).logits[0, -1, 0])
+        logit = model.loglikelihood("some text")
         metrics = {
             "alias": task,
             "acc,none": logit,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
+from ruamel.yaml import YAML
 
 from accel_sim.errors import AccelSimError
-from accel_sim.evaluation import load_grid
+from accel_sim.evaluation import Evaluation, load_grid
 from accel_sim.evaluation.grid import grid_recipes
 from accel_sim.sparsify.kept import Unstructured, parse_kept
 
@@ -78,3 +82,17 @@ def test_what_a_grid_cannot_be(content, message):
         return
     with pytest.raises(AccelSimError, match=message):
         grid_recipes(content, "g")
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "evaluation.md"
+
+
+def test_the_grid_of_the_page_is_one():
+    blocks = re.findall(r"^```yaml\n(patterns.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    (recipes,) = (grid_recipes(YAML(typ="safe").load(block), "the page") for block in blocks)
+    assert len(recipes) == 9 and str(recipes[-1].default.weights.pattern) == "unstructured 50%"
+
+
+def test_the_page_names_every_key_of_a_row():
+    page = PAGE.read_text(encoding="utf-8")
+    assert [key for key in Evaluation.model_fields if f"`{key}`" not in page] == []

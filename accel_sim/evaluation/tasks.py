@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accel_sim.errors import AccelSimError
 
 _STDERR = "_stderr"
+_REQUESTS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,11 @@ def run_task(model: Any, tokenizer: Any, name: str, settings: TaskSettings) -> d
     require_lm_eval()
     try:
         evaluator = importlib.import_module("lm_eval.evaluator")
-        wrapped = importlib.import_module("lm_eval.models.huggingface").HFLM(
-            pretrained=model, tokenizer=tokenizer, batch_size=1
-        )
+        harness = importlib.import_module("lm_eval.models.huggingface").HFLM
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        wrapped = harness(pretrained=model, tokenizer=tokenizer, batch_size=1)
+        for request in _REQUESTS:  # without bars of its own, also into pipes
+            setattr(wrapped, request, partial(getattr(wrapped, request), disable_tqdm=True))
         folder = str(settings.folder) if settings.folder else None
         manager = importlib.import_module("lm_eval.tasks").TaskManager(include_path=folder)
         found = evaluator.simple_evaluate(
