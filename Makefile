@@ -10,7 +10,7 @@ OTHERS := 8x16_write_back 8x16_software 2x4_software 8x16_weight_stationary 8x16
 	16x16_elastic 16x16_unstructured weights_2x4 weights_8x16
 
 # Recipes that belong to no single model.
-RECIPES := $(filter-out %-8b %-7b %-a3b,$(basename $(notdir $(wildcard accel_sim/sparsify/data/recipes/*.yaml))))
+RECIPES := $(filter-out %-8b %-7b %-a3b %-135m,$(basename $(notdir $(wildcard accel_sim/sparsify/data/recipes/*.yaml))))
 
 # OpenMP threads that spin while they wait cost a factor of three on shared cores.
 export OMP_WAIT_POLICY := passive
@@ -44,11 +44,15 @@ quality: $(TRACE)/trace.json
 	$(BIN)/accel-sim evaluate --grid reports/quality/methods.yaml --no-generation --out $(OUT)/quality/methods
 	$(BIN)/accel-sim worth --evaluation $(OUT)/quality/methods/evaluation.json --grid reports/quality/methods.yaml \
 		--trace $(TRACE) --out $(OUT)/quality/worth
-	$(BIN)/accel-sim sensitivity --measure divergence --out $(OUT)/quality/sensitivity
+	for method in amber greedy knapsack; do \
+		$(BIN)/accel-sim sensitivity --measure divergence --method $$method --out $(OUT)/quality/sensitivity; done
+	$(BIN)/accel-sim evaluate --no-generation --out $(OUT)/quality/chosen \
+		$(foreach method,amber greedy knapsack,--recipe $(OUT)/quality/sensitivity/8x16_magnitude_$(method)_55.yaml)
 	$(BIN)/accel-sim equal-quality --trace $(TRACE) --measure divergence --out $(OUT)/quality/equal_quality
-	for part in recipes methods worth sensitivity equal_quality; do mkdir -p reports/quality/$$part && \
+	for part in recipes methods worth sensitivity chosen equal_quality; do mkdir -p reports/quality/$$part && \
 		cp $(OUT)/quality/$$part/*.json $(OUT)/quality/$$part/*.md reports/quality/$$part/ && \
-		for picture in $(OUT)/quality/$$part/*.png; do test ! -e $$picture || cp $$picture reports/quality/$$part/; done; done
+		for more in $(OUT)/quality/$$part/*.png $(OUT)/quality/$$part/*.yaml; do \
+			test ! -e $$more || cp $$more reports/quality/$$part/; done; done
 
 # The unit's RTL beside the models, over all configurations: bits and cycles. Six minutes.
 proof: .venv/installed
