@@ -28,7 +28,7 @@ def read_yaml(path: Path, what: str) -> Any:
 
 def find_yaml(path: Path, shipped: Path, what: str, folders: Iterable[Path] = (Path(),)) -> Path:
     """`path`, with or without .yaml, in `folders` or among the `shipped` ones. Raises AccelSimError listing those."""
-    names = [path] if path.suffix == ".yaml" else [path, path.with_name(f"{path.name}.yaml")]
+    names = [path] if path.suffix == ".yaml" or not path.name else [path, path.with_name(f"{path.name}.yaml")]
     for folder in (*folders, shipped):
         for name in names:
             if (folder / name).is_file():

@@ -27,7 +27,6 @@ from accel_sim.study.equal_quality import (  # noqa: E402
     answer,
     nested_path,
     run_equal_quality,
-    with_pattern,
 )
 from accel_sim.study.equal_quality_output import write_equal_quality  # noqa: E402
 from accel_sim.workload import Gemm, SiteActivations, Workload  # noqa: E402
@@ -119,7 +118,7 @@ def test_an_interval_beyond_the_budget_is_not_certain():
 
 def test_every_pattern_of_a_recipe_is_replaced_and_nothing_else():
     recipe = load_recipe("amber_8x16")
-    changed = with_pattern(recipe, Pattern("2:4"))
+    changed = recipe.with_pattern(Pattern("2:4"))
     assert str(changed.default.pattern) == "2:4" and changed.default.criterion == "amber_robust"
     assert changed.treatment("model.layers.0.mlp.up_proj", 0).pattern is None
 

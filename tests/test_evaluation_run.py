@@ -128,7 +128,7 @@ def test_logits_that_are_not_finite_are_an_error():
 def test_windows_and_greedy_text_must_fit_into_the_models_positions(model):
     with pytest.raises(AccelSimError, match="--window 128: the model has 64 positions"):
         evaluator(model, settings=settings(window=128, tokens=128, calibration_tokens=128))
-    with pytest.raises(AccelSimError, match="greedy text of 68 tokens: the model has 64 positions"):
+    with pytest.raises(AccelSimError, match="greedy text of 68 tokens .*: the model has 64 positions"):
         evaluator(model, settings=settings(new_tokens=60))
 
 
@@ -191,7 +191,8 @@ def test_the_bootstrap_and_greedy_text_can_change_and_the_windows_stay(model, tm
 
 def test_findings_of_another_model_or_text_are_refused(model, tmp_path):
     path = tmp_path / "evaluation.journal"
-    evaluator(model, journal=path)
+    evaluator(model, journal=path, settings=settings(block=4))  # which found nothing, and is in nobody's way
+    evaluator(model, journal=path).dense()
     other = byte_model()
     with torch.no_grad():
         other.model.layers[1].mlp.up_proj.weight.mul_(1.01)

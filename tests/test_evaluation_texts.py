@@ -83,7 +83,7 @@ def test_the_hash_of_a_kind_tells_texts_apart():
 
 
 def test_a_text_that_is_too_short_is_refused():
-    with pytest.raises(AccelSimError, match=r"text letters\.txt: too short for 8 windows of 32 tokens.*fewer --tokens"):
+    with pytest.raises(AccelSimError, match=r"text letters\.txt: too short for 8 × 32 tokens.*fewer --tokens"):
         cut_corpora(byte_tokenizer(), corpora(), settings(tokens=256))
 
 
@@ -128,7 +128,7 @@ def test_what_files_cannot_be(tmp_path):
         ({"tokens": 100}, "--tokens 100: expected a multiple of --window 32"),
         ({"calibration_tokens": 33}, "--calibration-tokens 33: expected a multiple"),
         ({"window": 1, "tokens": 1, "block": 1}, "--window 1: expected a whole number from 2 on"),
-        ({"block": 10}, "block 10: expected a divisor of --window 32"),
+        ({"block": 10}, "--window 32: expected a multiple of 10, the tokens of a block"),
         ({"prompt_tokens": 40}, "--window 32: a prompt of 40 tokens does not fit"),
         ({"seed": -1}, "--seed -1: expected a whole number from 0 on"),
     ],

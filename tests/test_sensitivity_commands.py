@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -89,12 +91,41 @@ def test_a_recipe_is_narrowed_and_an_amount_of_work_that_it_has_not_is_refused(f
         (["--divergence-tokens", 4096], "--divergence-tokens 4096: expected a multiple of --window 512 up to"),
         (["--pattern", "9:8"], "--pattern, --criterion"),
         (["--criterion", "best"], "criterion"),
+        (["--max-minutes", 3], "--max-minutes 3.0: is of --measure divergence"),
+        (["--divergence-tokens", 512], "--divergence-tokens 512: is of --measure divergence"),
     ],
 )
 def test_what_sensitivity_refuses_before_anything_is_loaded(arguments, message, tmp_path):
     with pytest.raises(AccelSimError, match=message):
         run(sensitivity, *arguments, "--out", tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+def test_sequences_longer_than_the_models_positions_are_refused(folder, tmp_path):
+    arguments = [*measured(folder)[:-4], "--tokens", 256, "--window", 256]
+    with pytest.raises(AccelSimError, match="sequences of 256 tokens: the model has 128 positions"):
+        run(sensitivity, *arguments, "--out", tmp_path)
+
+
+def test_what_is_begun_and_finds_nothing_does_not_keep_the_folder(folder, tmp_path):
+    with pytest.raises(AccelSimError, match="sparsifies no projection"):
+        run(sensitivity, *measured(folder), "--recipe", "w8a8", "--out", tmp_path)
+    assert "2x4_magnitude" in run(sensitivity, *measured(folder), "--pattern", "2:4", "--out", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "command", ["evaluate --recipe naive_2x4", "sensitivity", "equal-quality --workload smollm2-135m"]
+)
+def test_without_torch_the_extra_is_named(command, tmp_path):
+    script = (
+        "import sys; sys.modules.update(torch=None, transformers=None)\nfrom accel_sim.cli.main import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command.split(), "--out", str(tmp_path / "o")], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "needs torch, transformers, not installed here: pip install 'accel_sim[llm]'" in done.stderr
+    assert not (tmp_path / "o").exists()
 
 
 def compared(folder) -> list[object]:

@@ -93,6 +93,9 @@ def test_a_wrong_file_is_refused_in_one_line(text, message, tmp_path):
 def test_an_unknown_recipe_is_refused_with_the_shipped_ones():
     with pytest.raises(AccelSimError, match="recipe amber: no such file; shipped: amber_16x32, "):
         load_recipe("amber")
+    for nothing in ("", ".", "/"):
+        with pytest.raises(AccelSimError, match="no such file; shipped: "):
+            load_recipe(nothing)
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

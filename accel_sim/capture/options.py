@@ -57,9 +57,10 @@ class CaptureOptions:
                 raise AccelSimError(f"--{name.replace('_', '-')} {value}: expected a whole number from 1 on")
         if "" in self.sites:
             raise AccelSimError("--sites: an empty word; expected words or shell patterns separated by commas")
-        _one_of("dtype", self.dtype, STORED_TYPES)
-        _one_of("phase", self.phase, ("prefill", "decode"))
-        _one_of("compute-dtype", self.compute_dtype, ("auto", "float32", "bfloat16", "float16"))
+        _one_of("--dtype", self.dtype, STORED_TYPES)
+        _one_of("--phase", self.phase, ("prefill", "decode"))
+        # Commands that capture nothing call this option otherwise.
+        _one_of("compute dtype", self.compute_dtype, ("auto", "float32", "bfloat16", "float16"))
         if self.phase == "decode" and self.new_tokens is None:
             raise AccelSimError("--phase decode needs --new-tokens, the number of decode steps")
         if self.phase == "prefill" and self.new_tokens is not None:
@@ -86,7 +87,9 @@ def require_libraries() -> None:
     """Raise AccelSimError unless the libraries that run a language model are installed."""
     missing = [name for name in _NEEDED if not _importable(name)]
     if missing:
-        raise AccelSimError(f"capture needs {', '.join(missing)}, not installed here: pip install 'accel_sim[llm]'")
+        raise AccelSimError(
+            f"running a language model needs {', '.join(missing)}, not installed here: pip install 'accel_sim[llm]'"
+        )
 
 
 def _importable(name: str) -> bool:
@@ -98,4 +101,4 @@ def _importable(name: str) -> bool:
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise AccelSimError(f"--{name} {value}: expected one of {', '.join(allowed)}")
+        raise AccelSimError(f"{name} {value}: expected one of {', '.join(allowed)}")

@@ -62,8 +62,7 @@ def decoder_blocks(model: nn.Module) -> DecoderBlocks:
     Raises AccelSimError when there is none.
     """
     count = text_config(model).num_hidden_layers
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
-    inside = {id(module) for module in (decoder or model).modules()}
+    inside = {id(module) for module in decoder_of(model).modules()}
     lists = [
         DecoderBlocks(path, module)
         for path, module in model.named_modules()
@@ -74,9 +73,22 @@ def decoder_blocks(model: nn.Module) -> DecoderBlocks:
     return min(lists, key=lambda each: each.path.count("."))
 
 
+def decoder_of(model: nn.Module) -> nn.Module:
+    """The part of a causal language model below its LM head; the model itself where it does not name one."""
+    found = model.get_decoder() if hasattr(model, "get_decoder") else None
+    return model if found is None else found
+
+
 def text_config(model: nn.Module) -> object:
     """The configuration of the language part, for models that have others."""
     return model.config.get_text_config(decoder=True)
+
+
+def check_positions(model: nn.Module, tokens: int, what: str) -> None:
+    """Raise AccelSimError, which starts with `what`, where so many tokens are more than the model has positions."""
+    most = getattr(text_config(model), "max_position_embeddings", None)
+    if most is not None and tokens > most:
+        raise AccelSimError(f"{what}: the model has {most} positions")
 
 
 def experts_per_token(model: nn.Module) -> int | None:

@@ -104,24 +104,30 @@ def equal_quality(
     from accel_sim.capture.options import CaptureOptions, require_libraries
     from accel_sim.cli import report
     from accel_sim.cli.inputs import load_workload
+    from accel_sim.cli.outputs import check_outputs
     from accel_sim.errors import AccelSimError
     from accel_sim.evaluation import EvaluationSettings, corpora_from_files
     from accel_sim.sparsify import load_recipe
-    from accel_sim.study.equal_quality_output import write_equal_quality
     from accel_sim.study.run import designs
 
+    check_outputs(out)
     wanted = _budgets(budgets)
     base = load_recipe(recipe)
     machines = designs([load_arch(source, set_) for source in arch])
     if trace is None and workload is None:
         raise AccelSimError("nothing to simulate: give --trace, a whole model's capture, or --workload, its shapes")
+    if workload_tokens is not None and workload is None:
+        raise AccelSimError(f"--workload-tokens {workload_tokens}: is of --workload; a trace has its own")
     work, _ = load_workload(trace, workload, workload_tokens)
+    _check_machines(base, machines, work)
     settings = EvaluationSettings(tokens=tokens, window=window, calibration_tokens=calibration_tokens, generation=False)
     if not calibration_tokens:
         raise AccelSimError("--calibration-tokens 0: paths follow from sensitivities, which calibration text shows")
-    corpora = corpora_from_files(text, calibration)
     options = CaptureOptions(out=out, model=model, compute_dtype=dtype, device=device)
     require_libraries()
+    corpora = corpora_from_files(text, calibration)
+    from accel_sim.study.equal_quality_output import write_equal_quality
+
     study, about = _run(options, base, machines, work, wanted, measure, resolution, corpora, settings)
     written = write_equal_quality(study, about, out)
     _print(study, about)
@@ -140,10 +146,21 @@ def _budgets(text: str) -> tuple[float, ...]:
     return found
 
 
+def _check_machines(base: Recipe, machines: list[tuple[Arch, Pattern | None]], work: Workload) -> None:
+    """Raise AccelSimError for a machine that cannot run the recipe with its own pattern."""
+    from accel_sim.errors import AccelSimError
+    from accel_sim.sparsify.hardware import on_machine
+
+    for arch, pattern in machines:
+        if pattern is None:
+            raise AccelSimError(f"arch {arch.name}: has no pattern; give machines that prune activations")
+        on_machine(base.with_pattern(pattern), arch, work.phase)
+
+
 def _run(
     options: CaptureOptions,
     base: Recipe,
-    machines: list[tuple[Arch, Pattern | None]],
+    machines: list[tuple[Arch, Pattern]],
     work: Workload,
     budgets: tuple[float, ...],
     measure: Literal["error", "divergence"],
@@ -196,18 +213,15 @@ class _Ground:
     out: Path
     say: Callable[[str], None]
 
-    def search(self, arch: Arch, pattern: Pattern | None) -> PathSearch:
+    def search(self, arch: Arch, pattern: Pattern) -> PathSearch:
         """One machine's path, its sensitivities measured now or read from their journal."""
-        from accel_sim.errors import AccelSimError
         from accel_sim.simulation import Result, Settings, WorkloadStatistics, simulate
         from accel_sim.sparsify import Treatment
-        from accel_sim.study.equal_quality import PathSearch, nested_path, with_pattern
+        from accel_sim.study.equal_quality import PathSearch, nested_path
         from accel_sim.study.run import label
 
         name = label(arch, pattern)
-        if pattern is None:
-            raise AccelSimError(f"arch {name}: has no pattern; give machines that prune activations")
-        study = self._sensitivities(with_pattern(self.base, pattern), name)
+        study = self._sensitivities(self.base.with_pattern(pattern), name)
         self._check_workload(study)
         statistics = WorkloadStatistics(self.work)
 

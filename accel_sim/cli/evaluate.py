@@ -82,10 +82,11 @@ def evaluate(
     os.environ.setdefault("TQDM_DISABLE", "1")
     from accel_sim.capture.options import CaptureOptions, require_libraries
     from accel_sim.cli import report
+    from accel_sim.cli.outputs import check_outputs
     from accel_sim.evaluation import EvaluationSettings, corpora_from_files
     from accel_sim.evaluation.output import write_json, write_markdown
 
-    _check_outputs(out, json)
+    check_outputs(out, json)
     recipes = _recipes(recipe, grid)
     settings = EvaluationSettings(
         tokens=tokens,
@@ -95,9 +96,9 @@ def evaluate(
         generation=not no_generation,
     )
     chosen_tasks = _tasks(tasks, tasks_folder, tasks_limit)
-    corpora = corpora_from_files(text, calibration)
     options = CaptureOptions(out=out, model=model, compute_dtype=dtype, device=device)
     require_libraries()
+    corpora = corpora_from_files(text, calibration)
     evaluations, provenance = _run(options, recipes, corpora, settings, chosen_tasks)
     _print(evaluations, provenance)
     written = [out / "evaluation.json", out / "evaluation.md", *([json] if json else [])]
@@ -106,20 +107,11 @@ def evaluate(
     report.print_written(written)
 
 
-def _check_outputs(out: Path, json: Path | None) -> None:
-    from accel_sim.errors import AccelSimError
-
-    if out.exists() and not out.is_dir():
-        raise AccelSimError(f"--out {out}: is a file; expected a folder")
-    if json is not None and json.is_dir():
-        raise AccelSimError(f"--json {json}: is a folder; expected a file to write")
-
-
 def _recipes(sources: list[str], grid: Path | None) -> list[Recipe]:
     """What was named, each once. The dense model is measured anyway, so a recipe that does nothing is left out."""
     from accel_sim.errors import AccelSimError
     from accel_sim.evaluation import load_grid
-    from accel_sim.evaluation.run import DENSE
+    from accel_sim.evaluation.result import DENSE
     from accel_sim.sparsify import Treatment, load_recipe, shipped_recipes
 
     found = [load_recipe(source) for source in sources] + (load_grid(grid) if grid else [])

@@ -95,18 +95,24 @@ def sensitivity(
     os.environ.setdefault("TQDM_DISABLE", "1")
     from accel_sim.capture.options import require_libraries
     from accel_sim.cli import report
+    from accel_sim.cli.outputs import check_outputs
     from accel_sim.errors import AccelSimError
-    from accel_sim.study.sensitivity_output import Wanted, write_sensitivity
 
+    check_outputs(out)
     if tokens % window:
         raise AccelSimError(f"--tokens {tokens}: expected a multiple of --window {window}")
     if (divergence_tokens or window) % window or (divergence_tokens or 0) > tokens:
         raise AccelSimError(
             f"--divergence-tokens {divergence_tokens}: expected a multiple of --window {window} up to --tokens {tokens}"
         )
-    wanted = Wanted(method, measure, coverage)
+    for option, value in (("--divergence-tokens", divergence_tokens), ("--max-minutes", max_minutes)):
+        if value is not None and measure != "divergence":
+            raise AccelSimError(f"{option} {value}: is of --measure divergence; errors take one pass over all tokens")
     chosen = _recipe(recipe, pattern, criterion)
     require_libraries()
+    from accel_sim.study.sensitivity_output import Wanted, write_sensitivity
+
+    wanted = Wanted(method, measure, coverage)
     sequences = (divergence_tokens or window) // window
     seconds = None if max_minutes is None else 60 * max_minutes
     study, about = _measure(model, dtype, device, chosen, text, tokens, window, wanted, sequences, seconds, out)

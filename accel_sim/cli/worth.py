@@ -30,6 +30,7 @@ def worth(
     from accel_sim.arch import load_arch
     from accel_sim.cli import report
     from accel_sim.cli.inputs import load_workload
+    from accel_sim.cli.outputs import check_outputs
     from accel_sim.cli.progress import study_progress
     from accel_sim.errors import AccelSimError
     from accel_sim.evaluation.grid import load_grid
@@ -38,6 +39,7 @@ def worth(
     from accel_sim.study.worth import worth as work_out
     from accel_sim.study.worth_output import write_worth
 
+    check_outputs(out)
     recipes = [load_recipe(each) for each in recipe] + [each for path in grid for each in load_grid(path)]
     if not recipes:
         raise AccelSimError("no recipes: give --recipe or --grid")

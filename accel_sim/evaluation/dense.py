@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from accel_sim.capture.projections import decoder_of
+
 _TOLERANCE = 1e-5
 """Of the largest logit."""
 
@@ -92,5 +94,5 @@ def window_logits(model: Any, token_ids: torch.Tensor) -> torch.Tensor:
 
 def _decoder(model: Any) -> Any | None:
     """The part of the model below its output head, None where it does not name one."""
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    decoder = decoder_of(model)
     return None if decoder is model else decoder

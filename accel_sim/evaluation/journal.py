@@ -22,10 +22,9 @@ class Journal:
         self._digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self._found: dict[str, Any] = {}
         if path.exists():
-            self._read()
+            self._read(identity)
         else:
-            with replacing(path) as stream:
-                stream.write(json.dumps({"of": self._digest, "what": identity}) + "\n")
+            self._begin(identity)
 
     def get(self, key: str) -> Any:
         """What was found for `key`; None for nothing yet."""
@@ -37,12 +36,19 @@ class Journal:
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps([key, value]) + "\n")
 
-    def _read(self) -> None:
+    def _begin(self, identity: Mapping[str, Any]) -> None:
+        with replacing(self.path) as stream:
+            stream.write(json.dumps({"of": self._digest, "what": identity}) + "\n")
+
+    def _read(self, identity: Mapping[str, Any]) -> None:
         try:
             head, *lines = self.path.read_text(encoding="utf-8").splitlines()
             of = json.loads(head)["of"]
         except (ValueError, KeyError, TypeError, OSError):
             raise AccelSimError(f"{self.path}: not a journal of findings; name another folder with --out") from None
+        if of != self._digest and not lines:  # begun for something else, and nothing was found
+            self._begin(identity)
+            return
         if of != self._digest:
             raise AccelSimError(
                 f"{self.path}: holds findings of another model, text, recipe or setting; "

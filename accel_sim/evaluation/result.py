@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from accel_sim.errors import AccelSimError
 from accel_sim.evaluation.bootstrap import mean_interval
 
+DENSE = "dense"
+"""What results call the model as it is."""
+
 Interval = tuple[float, float]
 
 

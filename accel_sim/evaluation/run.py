@@ -15,7 +15,7 @@ import torch
 
 import accel_sim
 from accel_sim import sparsify
-from accel_sim.capture.projections import text_config
+from accel_sim.capture.projections import check_positions
 from accel_sim.errors import AccelSimError
 from accel_sim.evaluation.corpora import ALL, Corpora, standard_corpora
 from accel_sim.evaluation.dense import DenseReference, window_logits
@@ -23,7 +23,7 @@ from accel_sim.evaluation.fingerprint import model_fingerprint
 from accel_sim.evaluation.generation import common_shares, continue_greedily
 from accel_sim.evaluation.journal import Journal
 from accel_sim.evaluation.metrics import compare_logits
-from accel_sim.evaluation.result import Blocks, Evaluation, evaluation_of
+from accel_sim.evaluation.result import DENSE, Blocks, Evaluation, evaluation_of
 from accel_sim.evaluation.settings import EvaluationSettings
 from accel_sim.evaluation.tasks import TaskSettings, run_task
 from accel_sim.evaluation.windows import cut_corpora
@@ -31,9 +31,6 @@ from accel_sim.sparsify import Recipe
 from accel_sim.sparsify.context import Selections
 from accel_sim.sparsify.fitting import needs_calibration
 from accel_sim.sparsify.live import sparsifier_of
-
-DENSE = "dense"
-"""What results call the model as it is."""
 
 
 def evaluate(
@@ -277,13 +274,11 @@ class Evaluator:
         }
 
     def _check_positions(self) -> None:
-        most = getattr(text_config(self._model), "max_position_embeddings", None)
         settings = self.settings
-        if most is not None and settings.window > most:
-            raise AccelSimError(f"--window {settings.window}: the model has {most} positions")
-        asked = settings.prompt_tokens + settings.new_tokens
-        if most is not None and settings.generation and asked > most:
-            raise AccelSimError(f"greedy text of {asked} tokens: the model has {most} positions; take --no-generation")
+        check_positions(self._model, settings.window, f"--window {settings.window}")
+        if settings.generation:
+            asked = settings.prompt_tokens + settings.new_tokens
+            check_positions(self._model, asked, f"greedy text of {asked} tokens (--no-generation leaves it out)")
 
 
 class _Findings:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from accel_sim.capture.products import Product, ProductWatcher
-from accel_sim.capture.projections import LinearParameter, decoder_blocks, find_projections
+from accel_sim.capture.projections import LinearParameter, decoder_blocks, decoder_of, find_projections
 from accel_sim.evaluation.prefix import Prefix
 from accel_sim.sparsify import Recipe
 from accel_sim.sparsify.context import Context
@@ -104,8 +104,9 @@ def relative_errors(
                     error[name] += float((dense - sparse).square().sum(dtype=torch.float64))
                     norm[name] += float(dense.square().sum(dtype=torch.float64))
 
+            # The LM head takes long, and has nothing to say of the errors below it.
             with ProductWatcher(treated.parameters, see):
-                _decoder(treated.model)(input_ids=_batch(treated.model, sequence), use_cache=False)
+                decoder_of(treated.model)(input_ids=_batch(treated.model, sequence), use_cache=False)
             on_progress(number)
     return {target.name: sqrt(error[target.name]) / (sqrt(norm[target.name]) + EPSILON) for target in treated.targets}
 
@@ -174,11 +175,6 @@ def _dense_outputs(product: Product) -> Tensor:
 def _logits(model: nn.Module, sequence: Tensor) -> Tensor:
     """[T, V]"""
     return model(input_ids=_batch(model, sequence), use_cache=False).logits[0]
-
-
-def _decoder(model: nn.Module) -> nn.Module:
-    """The model without its head, which takes long and has nothing to say of its projections' own errors."""
-    return (model.get_decoder() if hasattr(model, "get_decoder") else None) or model
 
 
 def _batch(model: nn.Module, sequence: Tensor) -> Tensor:

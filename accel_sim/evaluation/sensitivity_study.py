@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from accel_sim.capture.projections import check_positions
 from accel_sim.errors import AccelSimError
 from accel_sim.evaluation.coverage import Candidate, Method, covered, pruned_for
 from accel_sim.evaluation.journal import Journal
@@ -103,9 +104,11 @@ def measure_sensitivities(
 
     The recipe is fitted to the same sequences. What `journal` holds is not measured again. `on_progress` is called with
     what is being done, how much of it is done and how much there is. Raises AccelSimError as `sparsify` does, for a
-    recipe that sparsifies nothing in a prefill, and, with what is done in the journal, when the time is up.
+    recipe that sparsifies nothing in a prefill, for sequences longer than the model has positions, and, with what is
+    done in the journal, when the time is up.
     """
     begin = time.monotonic()
+    check_positions(model, sequences.shape[1], f"sequences of {sequences.shape[1]} tokens")
     on_progress("fitting the recipe", 0, 1)
     treated = Treated(model, recipe, sequences)
     if not treated.targets:

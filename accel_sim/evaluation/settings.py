@@ -31,7 +31,7 @@ class EvaluationSettings:
     new_tokens: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "window", "block", "resamples", "prompts", "prompt_tokens", "new_tokens"):
+        for name in ("tokens", "block", "resamples", "prompts", "prompt_tokens", "new_tokens"):
             self._at_least(name, 1)
         self._at_least("window", 2)
         for name in ("calibration_tokens", "seed"):
@@ -41,7 +41,9 @@ class EvaluationSettings:
             if value % self.window:
                 raise AccelSimError(f"{_option(name)} {value}: expected a multiple of --window {self.window}")
         if self.window % self.block:
-            raise AccelSimError(f"block {self.block}: expected a divisor of --window {self.window}")
+            raise AccelSimError(
+                f"--window {self.window}: expected a multiple of {self.block}, the tokens of a block of the bootstrap"
+            )
         if self.generation and self.prompt_tokens > self.window:
             raise AccelSimError(
                 f"--window {self.window}: a prompt of {self.prompt_tokens} tokens does not fit; "

@@ -61,18 +61,19 @@ def cut_corpora(tokenizer: Any, corpora: Corpora, settings: EvaluationSettings) 
     windows = tuple(
         Window(kind, each.token_ids, each.cut)
         for kind, text in corpora.evaluation.items()
-        for each in _spread(tokenizer, text, settings.windows, settings.window)
+        for each in _spread(tokenizer, text, settings.windows, settings.window, "--tokens")
     )
     count, texts = settings.calibration_tokens // settings.window, corpora.calibration
     by_text = []
     for index, text in enumerate(texts):
-        by_text.append(_spread(tokenizer, text, len(range(index, count, len(texts))), settings.window))
+        own = len(range(index, count, len(texts)))
+        by_text.append(_spread(tokenizer, text, own, settings.window, "--calibration-tokens"))
         for prompt in by_text[-1]:
             _check_not_evaluated(prompt.cut, text, corpora.evaluation)
     return Cuts(windows, tuple(by_text[i % len(texts)][i // len(texts)] for i in range(count)))
 
 
-def _spread(tokenizer: Any, text: Text, count: int, tokens: int) -> list[Prompt]:
+def _spread(tokenizer: Any, text: Text, count: int, tokens: int, amount: str) -> list[Prompt]:
     """One cut from the first line of each of `count` equal parts, so that no passage decides and none overlap."""
     starts = [_line_start(text.content, len(text.content) * part // count) for part in range(count)]
     found = []
@@ -81,8 +82,8 @@ def _spread(tokenizer: Any, text: Text, count: int, tokens: int) -> list[Prompt]
             (prompt,) = cut_prompts(tokenizer, [Text(text.name, text.content[start:end])], 1, tokens)
         except AccelSimError:
             raise AccelSimError(
-                f"text {text.name}: too short for {count} windows of {tokens} tokens, each from its equal part of the "
-                "text; expected a longer text, or fewer --tokens"
+                f"text {text.name}: too short for {count} × {tokens} tokens, each from an equal part of it; "
+                f"expected a longer text, or fewer {amount}"
             ) from None
         found.append(Prompt(prompt.token_ids, prompt.cut.model_copy(update={"start": start})))
     return found

@@ -6,22 +6,22 @@ are worked out here; what is fitted to floats in calibration is not known to a t
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 
 from accel_sim.functional import hardware_factors, output_loss
 from accel_sim.functional.mitigations import treated_outputs
 from accel_sim.pattern import Pattern
 from accel_sim.sparsify import Treatment
-from accel_sim.sparsify.criteria import clact_factors, weight_factors
+from accel_sim.sparsify.criteria import WeightCriterion, clact_factors, weight_factors
 from accel_sim.workload import Weights
-
-_BY_WEIGHTS = ("amber", "amber_robust", "wina", "r_sparse", "weight_variance")
 
 
 def unknown(treatment: Treatment) -> str | None:
     """What of a pruned projection's treatment a trace cannot tell; None where it can tell everything."""
     told = {
-        f"criterion {treatment.criterion}": treatment.criterion in ("magnitude", "clact", *_BY_WEIGHTS),
+        f"criterion {treatment.criterion}": treatment.criterion in ("magnitude", "clact", *get_args(WeightCriterion)),
         f"shift {treatment.shift}": treatment.shift in ("none", "median", "mean"),
         f"output {treatment.output}": treatment.output == "none",
         "smoothing": treatment.smoothing is None,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from accel_sim.capture.products import Product, ProductWatcher
-from accel_sim.capture.projections import LinearParameter, decoder_blocks, find_projections
+from accel_sim.capture.projections import LinearParameter, decoder_blocks, decoder_of, find_projections
 from accel_sim.errors import AccelSimError
 from accel_sim.sparsify.context import Context
 from accel_sim.sparsify.fitting import Calibration, check_calibration, fit, needs_calibration
@@ -27,12 +27,6 @@ _SITE_TOKENS = 8
 Parameters = tuple[LinearParameter, ...]
 Treatments = dict[str, Treatment]
 """By module path, of the projections where anything is done."""
-
-
-def decoder_of(model: nn.Module) -> nn.Module:
-    """The part of a causal language model below its LM head; the model itself where it does not name one."""
-    found = model.get_decoder() if hasattr(model, "get_decoder") else None
-    return model if found is None else found
 
 
 def treatable(model: nn.Module, recipe: Recipe) -> Parameters:

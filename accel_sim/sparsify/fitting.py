@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from accel_sim.errors import AccelSimError
 from accel_sim.quantize.int8 import LARGEST_CODE
 from accel_sim.sparsify.arithmetic import hardware_factors, quantize
 from accel_sim.sparsify.context import Context
-from accel_sim.sparsify.criteria import weight_factors
+from accel_sim.sparsify.criteria import WeightCriterion, weight_factors
 from accel_sim.sparsify.kept import Unstructured
 from accel_sim.sparsify.learned import fit_output, learn_shift
 from accel_sim.sparsify.low_rank import fitted_factors, svd_factors
@@ -22,9 +23,6 @@ from accel_sim.sparsify.rotation import principal_axes, right_singular_vectors
 from accel_sim.sparsify.smoothing import smoothing_scales
 from accel_sim.sparsify.torch_selection import token_medians
 from accel_sim.sparsify.weight_pruning import prune_weight
-
-_OF_WEIGHTS = ("amber", "amber_robust", "wina", "r_sparse", "weight_variance")
-"""Criteria whose factors come from the weights alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +113,7 @@ def _fit_pruning(product: TreatedProduct, x: Tensor | None, gradient: Tensor | N
     """Factors, shift, threshold and low-rank factors, for rows [n, K] and a weight as they stand at the selection."""
     treatment, w = product.treatment, product.weight.float()
     factors = None
-    if treatment.criterion in _OF_WEIGHTS:
+    if treatment.criterion in get_args(WeightCriterion):
         table = weight_factors(treatment.criterion, w.cpu().numpy(), treatment.outliers)
         factors = torch.from_numpy(table).float().to(w.device)
     elif treatment.criterion == "gradient":

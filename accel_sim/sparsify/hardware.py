@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 from accel_sim.arch import Arch
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
+from accel_sim.sparsify.criteria import WeightCriterion
 from accel_sim.sparsify.recipe import Phase, Recipe, Treatment
 from accel_sim.workload.policy import DENSE, Policy, Rule
 
@@ -37,7 +39,7 @@ _SHIFTS = {
 }
 _LOW_RANK = "R-Sparse, rank "
 _ROTATION = "La RoSA, rotation"
-_BY_WEIGHTS = ("amber", "amber_robust", "wina", "r_sparse", "gradient", "weight_variance")
+_BY_PROJECTION = (*get_args(WeightCriterion), "gradient")
 
 
 def methods(treatment: Treatment, phase: Phase | None = None) -> tuple[str, ...]:
@@ -60,7 +62,7 @@ def methods(treatment: Treatment, phase: Phase | None = None) -> tuple[str, ...]
 
 def selects_by_itself(treatment: Treatment) -> bool:
     """Whether what is selected depends on the projection, so that those reading one input cannot share a selection."""
-    return treatment.criterion in _BY_WEIGHTS or treatment.rotation == "weights" or treatment.shift == "learned"
+    return treatment.criterion in _BY_PROJECTION or treatment.rotation == "weights" or treatment.shift == "learned"
 
 
 @dataclass(frozen=True)

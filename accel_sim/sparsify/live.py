@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from accel_sim.capture.products import Product, ProductWatcher
-from accel_sim.sparsify.calibration import decoder_of, fit_model, treatable
+from accel_sim.capture.projections import decoder_of
+from accel_sim.sparsify.calibration import fit_model, treatable
 from accel_sim.sparsify.context import Context, Selections
 from accel_sim.sparsify.product import Pruned, TreatedProduct
 from accel_sim.sparsify.recipe import Recipe

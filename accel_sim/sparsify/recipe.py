@@ -173,6 +173,17 @@ class Recipe:
     def renamed(self, name: str) -> Recipe:
         return replace(self, name=name)
 
+    def with_pattern(self, pattern: Pattern) -> Recipe:
+        """The recipe with `pattern` wherever it prunes activations, and said so in its name and description."""
+
+        def changed(treatment: Treatment) -> Treatment:
+            return treatment.model_copy(update={"pattern": pattern}) if treatment.prunes() else treatment
+
+        rules = tuple(rule.model_copy(update={"treatment": changed(rule.treatment)}) for rule in self.rules)
+        recipe = replace(self, default=changed(self.default), rules=rules)
+        said = f"{self.name} with {pattern}"
+        return self if recipe == self else replace(recipe, name=said, description=said)
+
     def as_mapping(self) -> dict[str, Any]:
         """What a recipe file holds; :func:`recipe_from_mapping` gives the recipe back."""
         default = self.default.model_dump(exclude_defaults=True)

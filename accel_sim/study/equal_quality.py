@@ -9,35 +9,20 @@ each budget, and that recipe is simulated.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from accel_sim.evaluation.coverage import greedy_order
 from accel_sim.evaluation.result import Evaluation, paired
 from accel_sim.evaluation.sensitivity_study import Measure, SensitivityStudy
-from accel_sim.pattern import Pattern
 from accel_sim.simulation import Result
-from accel_sim.sparsify import Recipe, Treatment
+from accel_sim.sparsify import Recipe
 
 Measured = Callable[[Recipe], Evaluation]
 """Quality of a recipe on all held-out text together."""
 Simulated = Callable[[Recipe], Result]
 """The machine of one path on the workload, running a recipe."""
-
-
-def with_pattern(recipe: Recipe, pattern: Pattern) -> Recipe:
-    """The recipe with `pattern` wherever it prunes activations, and said so in its name and description."""
-
-    def changed(treatment: Treatment) -> Treatment:
-        return treatment.model_copy(update={"pattern": pattern}) if treatment.prunes() else treatment
-
-    rules = tuple(rule.model_copy(update={"treatment": changed(rule.treatment)}) for rule in recipe.rules)
-    changed_recipe = replace(recipe, default=changed(recipe.default), rules=rules)
-    if changed_recipe == recipe:
-        return recipe
-    said = f"{recipe.name} with {pattern}"
-    return replace(changed_recipe, name=said, description=said)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from accel_sim.arch import Arch
 from accel_sim.errors import AccelSimError
+from accel_sim.evaluation.corpora import ALL
 from accel_sim.evaluation.result import Evaluation, paired
 from accel_sim.pattern import Pattern
 from accel_sim.simulation import Settings, WorkloadStatistics, simulate
@@ -16,8 +17,6 @@ from accel_sim.sparsify import Recipe
 from accel_sim.study.pareto import non_dominated
 from accel_sim.study.published import PublishedEffect, published_effect
 from accel_sim.workload import Workload
-
-ALL = "all"
 
 
 @dataclass(frozen=True)
