@@ -39,8 +39,8 @@ def _load(x, groups, m, first, magnitudes):
 
 
 @njit(cache=True, nogil=True)
-def _to_wires(block, spare, m):
-    """Wires uint8 [M, L] of a block uint8 [L·M] of groups one after the other, in any order of wires.
+def to_wires(block, spare, m):
+    """Wires [M, L] of a block [L·M] of groups one after the other, in any order of wires.
 
     While M is even, even and odd positions part, which are one shuffle each for a whole vector; both arrays are used.
     """
@@ -166,7 +166,7 @@ def prune_rows(x, n, m, outer_n, outer_m, network, dropped_squares, squares):
     kept_nonzeros = nonzeros = int64(0)
     for first in range(0, tokens * groups, max(lanes, 1)):
         _load(x, groups, m, first, block)
-        wires = _to_wires(block, spare, m)
+        wires = to_wires(block, spare, m)
         _exchange(wires, network)
         lane_kept[:] = 0
         lane_dropped[:] = 0

@@ -17,6 +17,8 @@ from __future__ import annotations
 from numba import njit
 from numpy import empty, float32, int32, uint8, uint32, zeros
 
+from accel_sim.functional.statistics_kernels import to_wires
+
 BLOCK = 4096
 """Scores that are worked on at one time: 16 KiB in each of three arrays."""
 _INFINITY = uint32(0x7F800000)
@@ -57,33 +59,6 @@ def _load(x, factors, groups, m, first, scores):
         _score(x[t, left:right], own[left:right], target)
         target[right - left :] = 0
     scores[(last - first) * m :] = 0
-
-
-@njit(cache=True, nogil=True)
-def _to_wires(block, spare, m):
-    """Wires int32 [M, L] of a block int32 [L·M] of groups one after the other, in any order of wires.
-
-    While M is even, even and odd positions part, which are one shuffle each for a whole vector; both arrays are used.
-    """
-    size, wires = block.size, m
-    while wires % 2 == 0:
-        half = size // 2
-        for start in range(0, block.size, size):
-            even, odd = spare[start : start + half], spare[start + half : start + size]
-            source = block[start : start + size]
-            for i in range(half):
-                even[i] = source[2 * i]
-                odd[i] = source[2 * i + 1]
-        block, spare = spare, block
-        size, wires = half, wires // 2
-    lanes = size // wires
-    if wires > 1:
-        for start in range(0, block.size, size):
-            for j in range(wires):
-                for i in range(lanes):
-                    spare[start + j * lanes + i] = block[start + i * wires + j]
-        block, spare = spare, block
-    return block.reshape(m, lanes)
 
 
 @njit(cache=True, nogil=True)
@@ -178,7 +153,7 @@ def select_of_groups(x, factors, n, m, network, out, mask):
         _load(x, factors, groups, m, first, scores)
         good &= _all_good(scores)
         block[:] = bits
-        _lowest_kept(_to_wires(block, spare, m), n, network, lowest)
+        _lowest_kept(to_wires(block, spare, m), n, network, lowest)
         _flag_groups(bits, lowest, n, block, flags)
         _write(x, groups, m, first, flags, out, mask)
     return good
