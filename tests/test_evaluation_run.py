@@ -128,7 +128,7 @@ def test_logits_that_are_not_finite_are_an_error():
 def test_windows_and_greedy_text_must_fit_into_the_models_positions(model):
     with pytest.raises(AccelSimError, match="--window 128: the model has 64 positions"):
         evaluator(model, settings=settings(window=128, tokens=128, calibration_tokens=128))
-    with pytest.raises(AccelSimError, match="greedy text of 68 tokens .*: the model has 64 positions"):
+    with pytest.raises(AccelSimError, match=r"greedy text of 68 tokens .*: the model has 64 positions"):
         evaluator(model, settings=settings(new_tokens=60))
 
 

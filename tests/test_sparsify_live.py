@@ -305,6 +305,16 @@ def test_shipped_recipes_run_on_other_architectures(name, shipped):
     assert logits(accel_sim.sparsify(model, shipped, ids)).isfinite().all()
 
 
+@pytest.mark.parametrize("shift", ["none", "median", "mean", "static"])
+def test_a_threshold_is_that_of_the_shifted_scores(shift):
+    model = model_of("llama")
+    accel_sim.sparsify(model, recipe(pattern="threshold 50%", criterion="amber", shift=shift), CALIBRATION)
+    name, x = "model.layers.0.self_attn.q_proj", model.model.embed_tokens(CALIBRATION)
+    rows = model.model.layers[0].input_layernorm(x).reshape(-1, x.shape[-1]).detach()
+    kept = sparsifier_of(model).products[name].prepare(rows, Context("prefill", *CALIBRATION.shape)).kept
+    assert float((kept == 0).double().mean()) == pytest.approx(0.5, abs=1.5 / kept.numel() + (shift == "median") / 32)
+
+
 @pytest.mark.parametrize("name", [name for name in shipped_recipes() if "-" not in name])  # others are one model's
 def test_every_shipped_recipe_runs_on_a_llama(name):
     model = model_of("llama")

@@ -20,6 +20,7 @@ from accel_sim.sparsify.low_rank import fitted_factors, svd_factors
 from accel_sim.sparsify.product import TreatedProduct, WeightCodes
 from accel_sim.sparsify.recipe import Recipe, Treatment
 from accel_sim.sparsify.rotation import principal_axes, right_singular_vectors
+from accel_sim.sparsify.selection import calibrated_threshold
 from accel_sim.sparsify.smoothing import smoothing_scales
 from accel_sim.sparsify.torch_selection import token_medians
 from accel_sim.sparsify.weight_pruning import prune_weight
@@ -147,17 +148,22 @@ def _selection(product: TreatedProduct):
     return lambda x: plain._select(x, replace(context, length=len(x)), None)
 
 
+def _shifted(product: TreatedProduct, x: Tensor) -> Tensor:
+    """x − η [n, K]: what is scored."""
+    eta = product.shift_of(x)
+    return x if eta is None else x - eta
+
+
 def _threshold(product: TreatedProduct, x: Tensor, pruned: float) -> float:
-    shifted = x if product.shift is None else x - product.shift
-    scores = shifted.abs() if product.factors is None else shifted.abs() * product.factors
-    return float(scores.flatten().kthvalue(max(1, round(pruned * scores.numel()))).values)
+    factors = None if product.factors is None else product.factors.cpu().numpy()
+    return calibrated_threshold(_shifted(product, x).cpu().numpy(), pruned, factors)
 
 
 def _low_rank(product: TreatedProduct, x: Tensor | None) -> tuple[Tensor, Tensor]:
     wanted, w = product.treatment.low_rank, product.weight.float()
     if wanted.factors == "svd":
         return svd_factors(w, wanted.rank)
-    shifted = x if product.shift is None else x - product.shift
+    shifted = _shifted(product, x)
     return fitted_factors(w, shifted - _selection(product)(shifted), wanted.rank)
 
 

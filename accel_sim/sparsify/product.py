@@ -135,7 +135,7 @@ class TreatedProduct:
 
     def _prune(self, x: Tensor, context: Context, owner: Hashable, scales: Tensor | None = None) -> Pruned:
         """Shift, select and measure x [n, K], of floats, or of codes with these scales."""
-        eta = self._shift_of(x, scales)
+        eta = self.shift_of(x, scales)
         if eta is not None:
             x = x - eta
             x = x if scales is None else x.clamp_(-LARGEST_CODE, LARGEST_CODE)
@@ -149,8 +149,11 @@ class TreatedProduct:
             dropped = x - kept if scales is None else (x - kept) * scales
         return Pruned(kept, scales, eta, _variance(x, kept) if self.treatment.variance else None, dropped)
 
-    def _shift_of(self, x: Tensor, scales: Tensor | None) -> Tensor | None:
-        """η in units of x: [n, 1], one number or [K]; of codes a whole number."""
+    def shift_of(self, x: Tensor, scales: Tensor | None = None) -> Tensor | None:
+        """η in units of x [n, K], floats or the codes of `scales`: [n, 1], one number or [K]; of codes a whole number.
+
+        None where nothing is subtracted.
+        """
         if self.treatment.shift == "median":
             return token_medians(x)
         if self.treatment.shift == "mean":

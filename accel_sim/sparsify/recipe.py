@@ -126,8 +126,14 @@ class Treatment(Strict):
     def _fits(self) -> Self:
         if self.score == "codes" and self.precision != "w8a8":
             raise AccelSimError("score codes: needs precision w8a8; floats have no codes")
-        if self.score == "codes" and isinstance(self.pattern, Unstructured) and self.pattern.by == "threshold":
-            raise AccelSimError("score codes: a threshold is one of floats; take score floats")
+        if isinstance(self.pattern, Unstructured) and self.pattern.by == "threshold":
+            if self.score == "codes":
+                raise AccelSimError("score codes: a threshold is one of floats; take score floats")
+            if self.criterion in ("clact", "clact_running", "random"):
+                raise AccelSimError(
+                    f"criterion {self.criterion}: its scores change from text to text, and no threshold fits them; "
+                    f"take pattern unstructured {100 * self.pattern.pruned:g}%"
+                )
         return self
 
     def prunes(self, phase: Phase | None = None) -> bool:

@@ -72,7 +72,7 @@ def worth(
     measured = {each.recipe: each for each in evaluations if each.text_kind == ALL}
     missing = [recipe.name for recipe in recipes if recipe.name not in measured]
     if missing:
-        raise AccelSimError(f"recipe {missing[0]}: not evaluated; there are {', '.join(measured)}")
+        raise AccelSimError(f"recipe {missing[0]}: not evaluated; there are {', '.join(measured) or 'none'}")
     statistics = WorkloadStatistics(workload)
     plain = {str(one.default.pattern): measured[one.name] for one in recipes if _is_plain(one)}
     found = []
