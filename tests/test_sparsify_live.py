@@ -14,7 +14,6 @@ from capture_helpers import MODELS, PROMPT, tiny_model  # noqa: E402
 
 import accel_sim  # noqa: E402
 from accel_sim import functional  # noqa: E402
-from accel_sim.capture.load import run_experts_one_by_one  # noqa: E402
 from accel_sim.errors import AccelSimError  # noqa: E402
 from accel_sim.quantize import quantize_tokens, quantize_weight  # noqa: E402
 from accel_sim.sparsify.context import Context, Selections  # noqa: E402
@@ -28,9 +27,7 @@ CALIBRATION = torch.tensor([PROMPT, PROMPT[::-1], PROMPT[3:] + PROMPT[:3], PROMP
 
 
 def model_of(name: str):
-    model = tiny_model(name)
-    run_experts_one_by_one(model)
-    return model
+    return tiny_model(name)
 
 
 def recipe(**treatment):

@@ -40,14 +40,13 @@ def variant(name: str, **treatment):
 def test_every_recipe_runs_on_the_first_machine_that_can(work):
     recipes = [
         load_recipe("naive_2x4"),
-        load_recipe("amber_8x16").renamed("amber"),
+        variant("amber", pattern="8:16", criterion="amber_robust"),
         load_recipe("weight_magnitude_2x4"),
         load_recipe("naive_4x8"),
         load_recipe("unstructured_50"),
         load_recipe("dense"),
         variant("running", pattern="8:16", criterion="clact_running"),
     ]
-    recipes[1] = variant("amber", pattern="8:16", criterion="amber_robust")
     found = worth(recipes, [measured(one.name, 300.0, 310.0) for one in recipes], MACHINES, work)
     machines = [one.machine.arch if one.machine else None for one in found]
     assert machines == ["2x4", "8x16", "weights_2x4", None, None, None, None]

@@ -81,6 +81,8 @@ def _fit_to_weights(model: nn.Module, parameters: Parameters, treatments: Treatm
     for parameter in parameters:
         for expert, name in enumerate(_paths(parameter)):
             if name in treatments:
+                if parameter.name not in seen:
+                    raise AccelSimError(f"{parameter.name}: takes no part in a forward pass as a product that is known")
                 product = replace(seen[parameter.name], expert=expert if parameter.experts else None)
                 fitted[name] = fit(treatments[name], product.weight, Calibration(None))
     return fitted

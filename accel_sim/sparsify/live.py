@@ -7,11 +7,13 @@ harness) runs it sparsified.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from accel_sim.capture.load import run_experts_one_by_one
 from accel_sim.capture.products import Product, ProductWatcher
 from accel_sim.capture.projections import decoder_of
 from accel_sim.sparsify.calibration import fit_model, treatable
@@ -59,22 +61,24 @@ class Sparsifier:
         self.recipe = recipe
         self.selections: Selections | None = None
         """Set it to count how often codes and floats select differently."""
-        parameters = treatable(model, recipe)
-        self.products = fit_model(model, recipe, parameters, calibration)
-        self._watcher = ProductWatcher(parameters, self._replace)
         self._context = Context("prefill", 1, 1)
         self._running: dict[Any, Tensor] = {}
         self._last: tuple[Any, Tensor, dict[Any, Pruned]] | None = None
-        decoder = decoder_of(model)
-        self._handles = [
-            decoder.register_forward_pre_hook(self._enter, with_kwargs=True),
-            decoder.register_forward_hook(self._leave, always_call=True),
-        ]
+        with ExitStack() as undo:
+            if recipe.does_anything:
+                undo.callback(_set_experts, model, _experts(model))
+                run_experts_one_by_one(model)
+            parameters = treatable(model, recipe)
+            self.products = fit_model(model, recipe, parameters, calibration)
+            self._watcher = ProductWatcher(parameters, self._replace)
+            decoder = decoder_of(model)
+            undo.callback(decoder.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
+            undo.callback(decoder.register_forward_hook(self._leave, always_call=True).remove)
+            self._undo = undo.pop_all()
 
     def stop(self) -> None:
         """Take the hooks off."""
-        for handle in self._handles:
-            handle.remove()
+        self._undo.close()
 
     def _enter(self, decoder: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         self._context = self._context_of(args, kwargs)
@@ -128,3 +132,13 @@ class Sparsifier:
         if treated.input_key not in shared:
             shared[treated.input_key] = treated.prepare(rows, self._context, name)
         return shared[treated.input_key]
+
+
+def _experts(model: nn.Module) -> str | None:
+    """How transformers runs stacked experts; a fused kernel for all of them would hide the products."""
+    return getattr(model.config, "_experts_implementation", None)
+
+
+def _set_experts(model: nn.Module, implementation: str | None) -> None:
+    if implementation is not None:
+        model.set_experts_implementation(implementation)

@@ -176,8 +176,10 @@ class Recipe:
         """The default's and every rule's, each once."""
         return tuple(dict.fromkeys((self.default, *(rule.treatment for rule in self.rules))))
 
-    def renamed(self, name: str) -> Recipe:
-        return replace(self, name=name)
+    @property
+    def does_anything(self) -> bool:
+        """Whether any projection may be treated at all."""
+        return any(treatment.effective() != Treatment() for treatment in self.treatments)
 
     def with_pattern(self, pattern: Pattern) -> Recipe:
         """The recipe with `pattern` wherever it prunes activations, and said so in its name and description."""
