@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from zlib import crc32
 
@@ -58,7 +59,7 @@ def _workload():
 def _steps(count):
     """Recipes that only say which step they are; the first prunes nothing."""
     recipe = recipe_from_mapping("r", {"default": {"pattern": "8:16"}})
-    return [Step(recipe.renamed(f"step {number}"), number / (count - 1)) for number in range(count)]
+    return [Step(replace(recipe, name=f"step {number}"), number / (count - 1)) for number in range(count)]
 
 
 def _search(over_dense, count=51):
