@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -175,7 +176,7 @@ def test_a_finished_recipe_is_not_run_again(model, tmp_path, monkeypatch):
     for name in ("window_logits", "continue_greedily", "sparsify"):
         monkeypatch.setattr(evaluation_run, name, lambda *_, **__: pytest.fail("runs the model"))
     again = evaluator(model, journal=path)
-    renamed = HALF.renamed("other name")
+    renamed = replace(HALF, name="other name")
     assert again.dense() + again.evaluate(HALF) == expected
     assert [each.recipe for each in again.evaluate(renamed)] == ["other name"] * 3
 
@@ -211,7 +212,7 @@ def test_findings_of_another_model_or_text_are_refused(model, tmp_path):
 def test_two_recipes_of_one_name_are_told_apart_by_what_they_do(model, tmp_path):
     path = tmp_path / "evaluation.journal"
     one = evaluator(model, journal=path)
-    assert one.evaluate(HALF)[2].kl < one.evaluate(QUARTER.renamed("half"))[2].kl
+    assert one.evaluate(HALF)[2].kl < one.evaluate(replace(QUARTER, name="half"))[2].kl
 
 
 def test_every_step_is_announced(model):
