@@ -38,6 +38,11 @@ class LinearParameter:
         """Number of stacked experts."""
         return self.tensor.shape[0] if self.tensor.dim() == 3 else None
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Module paths of all projections that it holds: one, or one an expert."""
+        return tuple(map(self.path, range(self.experts) if self.experts else (None,)))
+
     def path(self, expert: int | None = None) -> str:
         """Module path of the projection; a stacked expert's index stands before the last name."""
         path = self.name.removesuffix(".weight")

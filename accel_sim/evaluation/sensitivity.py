@@ -56,7 +56,9 @@ class Treated:
             }
         finally:
             remove(model)
-        pruned = {name_of(parameter) for parameter in self.parameters if self._treats(parameter)}
+        pruned = {
+            name_of(parameter) for parameter in self.parameters if not self._products.keys().isdisjoint(parameter.paths)
+        }
         self.targets = tuple(
             Target(name_of(each), each.layer, each.macs_per_token)
             for each in self.parameters
@@ -77,10 +79,6 @@ class Treated:
         return treated.multiply(
             treated.prepare(x.reshape(-1, x.shape[-1]), context, product.name), product.bias, context
         )
-
-    def _treats(self, parameter: LinearParameter) -> bool:
-        experts = range(parameter.experts) if parameter.experts else (None,)
-        return any(parameter.path(expert) in self._products for expert in experts)
 
 
 def relative_errors(

@@ -33,7 +33,7 @@ def treatable(model: nn.Module, recipe: Recipe) -> Parameters:
     """The projections that a recipe may treat. Raises AccelSimError for a rule that matches none of them."""
     blocks = decoder_blocks(model)
     parameters = tuple(each for each in find_projections(model, blocks) if role(each.path()) != "router")
-    names = [(name, each.layer) for each in parameters for name in _paths(each)]
+    names = [(name, each.layer) for each in parameters for name in each.paths]
     for number, rule in enumerate(recipe.rules):
         rule.check(f"recipe {recipe.name}: rules[{number}]", type(model).__name__, names, len(blocks.modules))
     return parameters
@@ -47,7 +47,7 @@ def fit_model(
     Raises AccelSimError where the recipe needs text and has none, and for a projection that reads none of it (an expert
     that no token is routed to).
     """
-    treatments = {name: recipe.treatment(name, each.layer).effective() for each in parameters for name in _paths(each)}
+    treatments = {name: recipe.treatment(name, each.layer).effective() for each in parameters for name in each.paths}
     treatments = {name: treatment for name, treatment in treatments.items() if treatment != Treatment()}
     if text is None:
         check_calibration(recipe)
@@ -68,10 +68,6 @@ def fit_model(
     return fitted
 
 
-def _paths(parameter: LinearParameter) -> list[str]:
-    return [parameter.path(expert) for expert in range(parameter.experts or 0)] or [parameter.path()]
-
-
 def _fit_to_weights(model: nn.Module, parameters: Parameters, treatments: Treatments) -> dict[str, TreatedProduct]:
     anything = torch.arange(1, _SITE_TOKENS + 1)[None].to(model.device)
     # How a parameter is stored is only seen when it is used.
@@ -79,7 +75,7 @@ def _fit_to_weights(model: nn.Module, parameters: Parameters, treatments: Treatm
     seen = {product.parameter.name: product for site in sites for product in site}
     fitted = {}
     for parameter in parameters:
-        for expert, name in enumerate(_paths(parameter)):
+        for expert, name in enumerate(parameter.paths):
             if name in treatments:
                 if parameter.name not in seen:
                     raise AccelSimError(f"{parameter.name}: takes no part in a forward pass as a product that is known")

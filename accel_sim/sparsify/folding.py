@@ -90,7 +90,7 @@ def fold_smoothing(model: nn.Module, scales: Mapping[str, Tensor]) -> Folded:
 
 
 def _check_scales(scales: Mapping[str, Tensor], parameters: Sequence[LinearParameter], seen: Provenance) -> None:
-    known = {each.path(expert) for each in parameters for expert in (range(each.experts) if each.experts else [None])}
+    known = {path for each in parameters for path in each.paths}
     for name, s in scales.items():
         if name not in known:
             raise AccelSimError(f"folding: {name}: no projection of the model, which has {parameters[0].path()}, …")
