@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,14 +12,12 @@ import typer
 
 if TYPE_CHECKING:
     from accel_sim.arch import Arch
-    from accel_sim.capture.load import LoadedModel
     from accel_sim.capture.options import CaptureOptions
-    from accel_sim.evaluation import Evaluation, EvaluationSettings, Evaluator
+    from accel_sim.evaluation import EvaluationSettings
     from accel_sim.evaluation.corpora import Corpora
-    from accel_sim.evaluation.sensitivity_study import SensitivityStudy
     from accel_sim.pattern import Pattern
     from accel_sim.sparsify import Recipe
-    from accel_sim.study.equal_quality import EqualQuality, PathSearch
+    from accel_sim.study.equal_quality import EqualQuality
     from accel_sim.workload import Workload
 
 DEFAULT_ARCHS = ["2x4.yaml", "4x8.yaml", "8x16.yaml", "16x32.yaml"]
@@ -172,6 +169,7 @@ def _run(
     from accel_sim.capture.load import load_model
     from accel_sim.evaluation import Evaluator
     from accel_sim.study.equal_quality import run_equal_quality
+    from accel_sim.study.path_search import Ground
 
     with _status() as say:
         loaded = load_model(options, say)
@@ -180,7 +178,7 @@ def _run(
             loaded.model, loaded.tokenizer, corpora, settings, journal=options.out / "evaluation.journal"
         )
         evaluator.on_step = say
-        ground = _Ground(loaded, evaluator, evaluator.dense()[-1], base, work, measure, resolution, options.out, say)
+        ground = Ground(loaded, evaluator, evaluator.dense()[-1], base, work, measure, resolution, options.out, say)
         searches = [ground.search(arch, pattern) for arch, pattern in machines]
         study = run_equal_quality(searches, budgets)
     dense = ground.dense
@@ -197,79 +195,6 @@ def _run(
         "calibration_sha256": evaluator.cuts.calibration_sha256,
     }
     return study, about
-
-
-@dataclass(frozen=True)
-class _Ground:
-    """What all machines are compared on."""
-
-    loaded: LoadedModel
-    evaluator: Evaluator
-    dense: Evaluation
-    base: Recipe
-    work: Workload
-    measure: Literal["error", "divergence"]
-    resolution: float
-    out: Path
-    say: Callable[[str], None]
-
-    def search(self, arch: Arch, pattern: Pattern) -> PathSearch:
-        """One machine's path, its sensitivities measured now or read from their journal."""
-        from accel_sim.simulation import Result, Settings, WorkloadStatistics, simulate
-        from accel_sim.sparsify import Treatment
-        from accel_sim.study.equal_quality import PathSearch, nested_path
-        from accel_sim.study.run import label
-
-        name = label(arch, pattern)
-        study = self._sensitivities(self.base.with_pattern(pattern), name)
-        self._check_workload(study)
-        statistics = WorkloadStatistics(self.work)
-
-        def measured(recipe: Recipe) -> Evaluation:
-            treatments = (recipe.treatment(each.projection, each.layer) for each in study.sensitivities)
-            if all(treatment.effective() == Treatment() for treatment in treatments):
-                return self.dense
-            return self.evaluator.evaluate(recipe)[-1]
-
-        def simulated(recipe: Recipe) -> Result:
-            self.say(f"simulating {recipe.name}")
-            settings = Settings(recipe=recipe, quality=False)
-            return simulate(arch, self.work, pattern, statistics=statistics, settings=settings)
-
-        steps = nested_path(study, self.measure, name, self.resolution)
-        return PathSearch(name, str(pattern), steps, measured, simulated)
-
-    def _sensitivities(self, recipe: Recipe, name: str) -> SensitivityStudy:
-        import torch
-
-        from accel_sim.evaluation.journal import Journal
-        from accel_sim.evaluation.sensitivity_study import Amount, measure_sensitivities
-
-        cuts = self.evaluator.cuts
-        identity = {
-            "model": self.evaluator.fingerprint,
-            "recipe": recipe.as_mapping(),
-            "calibration": cuts.calibration_sha256,
-            "window": self.evaluator.settings.window,
-        }
-        return measure_sensitivities(
-            self.loaded.model,
-            self.loaded.id,
-            recipe,
-            torch.from_numpy(cuts.calibration_ids),
-            Amount(divergences=self.measure == "divergence"),
-            Journal(self.out / f"{name.replace(' ', '_').replace(':', 'x')}.journal", identity),
-            lambda what, done, total: self.say(f"{name}: {what}, {done} of {total}"),
-        )
-
-    def _check_workload(self, study: SensitivityStudy) -> None:
-        from accel_sim.errors import AccelSimError
-
-        if {gemm.layer for gemm in self.work.gemms if gemm.layer is not None} != set(range(study.layers_in_model)):
-            raise AccelSimError(
-                f"{self.work.name}: is not all {study.layers_in_model} blocks of {study.model}; capture them all, or"
-                " give --workload"
-            )
 
 
 @contextmanager
