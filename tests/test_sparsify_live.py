@@ -17,7 +17,7 @@ from accel_sim import functional  # noqa: E402
 from accel_sim.errors import AccelSimError  # noqa: E402
 from accel_sim.quantize import quantize_tokens, quantize_weight  # noqa: E402
 from accel_sim.sparsify.context import Context, Selections  # noqa: E402
-from accel_sim.sparsify.criteria import weight_factors  # noqa: E402
+from accel_sim.sparsify.criteria import clact_factors, clact_running_factors, weight_factors  # noqa: E402
 from accel_sim.sparsify.live import sparsifier_of  # noqa: E402
 from accel_sim.sparsify.recipe import load_recipe, recipe_from_mapping, shipped_recipes  # noqa: E402
 from accel_sim.sparsify.selection import keep_reference  # noqa: E402
@@ -284,6 +284,58 @@ def test_clact_of_one_token_is_magnitude():
     by_magnitude = logits(accel_sim.sparsify(model, recipe(pattern="2:4")), one)
     # Its factor is |x_j| itself, so scores are squares: the same order.
     assert torch.equal(logits(accel_sim.sparsify(model, recipe(pattern="2:4", criterion="clact")), one), by_magnitude)
+
+
+@pytest.mark.parametrize("output", ["shift", "scale_and_shift"])
+def test_outputs_are_corrected_before_the_bias(output):
+    """What is fitted to the product without its bias must not scale the bias."""
+    model = model_of("qwen2")
+    name = "model.layers.0.self_attn.q_proj"
+    accel_sim.sparsify(model, recipe(pattern="1:4", output=output), CALIBRATION)
+    product = sparsifier_of(model).products[name]
+    rows, bias = torch.randn((9, 16), generator=torch.Generator().manual_seed(0)), torch.full((16,), 100.0)
+    context = Context("prefill", 1, len(rows))
+    with torch.no_grad():
+        pruned = product.prepare(rows, context)
+        without, with_bias = (product.multiply(pruned, each, context) for each in (None, bias))
+    assert torch.allclose(with_bias - 100, without, atol=1e-4)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_column_norms_are_those_of_the_criterion(running):
+    x = torch.randn((2 * 6, 5), generator=torch.Generator().manual_seed(0))
+    real = torch.ones((2, 6), dtype=torch.bool)
+    real[0, :2] = False
+    found = Context("prefill", 2, 6, real).column_norms(x, running, "q").numpy()
+    for sequence, rows in enumerate((slice(0, 6), slice(6, 12))):
+        counted = real[sequence].numpy()
+        expected = (clact_running_factors if running else clact_factors)(x[rows].numpy(), tokens=counted)
+        assert np.allclose(found[rows], np.broadcast_to(expected, (6, 5)), rtol=1e-5)
+
+
+def test_clact_on_codes_takes_the_norms_of_what_the_codes_mean(x):
+    """Tokens have scales of their own, so squares of codes are no squares of activations."""
+    model, name = model_of("qwen2"), "model.layers.0.self_attn.v_proj"
+    x = x * np.logspace(0, 3, len(x), dtype=np.float32)[:, None]
+    module = model.get_submodule(name)
+    codes, scales = quantize_tokens(x)
+    weight_codes, weight_scales = quantize_weight(module.weight.detach().numpy())
+    factors = functional.hardware_factors(clact_factors(codes * scales[:, None]))
+    sums = functional.sparse_matmul(codes, weight_codes, "2:4", factors=factors)
+    expected = functional.dequantize(sums, scales, weight_scales, module.bias.detach().numpy())
+    got = layer_product(model, name, x, pattern="2:4", criterion="clact", precision="w8a8", score="codes")
+    assert np.array_equal(got, expected)
+
+
+def test_codes_that_are_the_floats_select_the_same():
+    model = model_of("llama")
+    accel_sim.sparsify(model, recipe(pattern="2:4", shift="median", precision="w8a8", score="codes"))
+    x = np.random.default_rng(0).integers(-60, 60, (20, 16)).astype(np.float32)
+    x[:, 3] = 127  # so that every scale is one
+    context = Context("prefill", 1, 20, selections=Selections())
+    sparsifier_of(model).products["model.layers.0.self_attn.q_proj"].prepare(torch.from_numpy(x), context)
+    assert context.selections.elements > x.size / 2  # those that are not zero after the shift
+    assert context.selections.differing == 0
 
 
 def test_codes_and_floats_are_compared():

@@ -101,13 +101,14 @@ def _fit_to_text(
         if name not in treatments or name in fitted or not x.numel():
             return None
         rows = x.reshape(-1, x.shape[-1])
+        sequences = len(text) if len(rows) == text.numel() else 1  # an expert has some rows of all sequences
         if known[0] != activation_key(x):  # the tensor is kept too, so that no other one gets its memory and its key
-            known = activation_key(x), x, Calibration(rows, siblings.get(name, [product.weight]))
+            known = activation_key(x), x, Calibration(rows, sequences, siblings.get(name, [product.weight]))
         calibration = replace(known[2], gradient=gradients.get(name))
         treated = fitted[name] = fit(treatments[name], product.weight, calibration)
         if treated.treatment.weights is None:
             return None
-        context = Context("prefill", *x.shape[:2]) if x.dim() == 3 else Context("prefill", 1, len(rows))
+        context = Context("prefill", sequences, len(rows) // sequences)
         y = treated.multiply(treated.prepare(rows, context, name), product.bias, context)
         return y.reshape(*x.shape[:-1], y.shape[-1]).to(x.dtype)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from accel_sim.errors import AccelSimError
 from accel_sim.quantize.int8 import LARGEST_CODE
-from accel_sim.sparsify.arithmetic import hardware_factors, quantize
+from accel_sim.sparsify.arithmetic import quantize
 from accel_sim.sparsify.context import Context
 from accel_sim.sparsify.criteria import WeightCriterion, weight_factors
 from accel_sim.sparsify.kept import Unstructured
@@ -32,6 +32,8 @@ class Calibration:
 
     rows: Tensor | None
     """float32 [n, K], no padding; None where no calibration text was given."""
+    sequences: int = 1
+    """Of equal length that the rows are, one after the other; norms over a sequence need them apart."""
     siblings: Sequence[Tensor] = ()
     """Weights [F_i, K] of all projections that read the same activations, this one included."""
     gradient: Tensor | None = None
@@ -101,7 +103,7 @@ def fit(treatment: Treatment, weight: Tensor, calibration: Calibration) -> Treat
     if treatment.prunes():
         product = _fit_pruning(product, x, calibration.gradient)
     if treatment.prunes() and treatment.output != "none":
-        context = Context(_a_phase(treatment), 1, len(x))
+        context = Context(_a_phase(treatment), calibration.sequences, len(x) // calibration.sequences)
         sparse = product.multiply(product.prepare(calibration.rows, context), None, context)
         dense = calibration.rows.float() @ weight.float().T
         scale, shift = fit_output(dense, sparse, treatment.output)
@@ -119,17 +121,15 @@ def _fit_pruning(product: TreatedProduct, x: Tensor | None, gradient: Tensor | N
         factors = torch.from_numpy(table).float().to(w.device)
     elif treatment.criterion == "gradient":
         factors = gradient.float()
-    if factors is not None and treatment.score == "codes":
-        factors = hardware_factors(factors)
     product = replace(product, factors=factors)
     if treatment.shift == "static":
         product = replace(product, shift=token_medians(x).mean())
     elif treatment.shift == "static_vector":
         product = replace(product, shift=x.mean(dim=0))
-    if isinstance(treatment.pattern, Unstructured) and treatment.pattern.by == "threshold":
-        product = replace(product, threshold=_threshold(product, x, treatment.pattern.pruned))
+    product = _with_threshold(product, x)
     if treatment.shift == "learned":
         product = replace(product, shift=learn_shift(x, w, _selection(product)))
+        product = _with_threshold(product, x)  # it was that of the activations as they are
     if treatment.shift != "none":
         by_feature = product.shift is not None and product.shift.dim() == 1
         multiplied = (
@@ -154,9 +154,13 @@ def _shifted(product: TreatedProduct, x: Tensor) -> Tensor:
     return x if eta is None else x - eta
 
 
-def _threshold(product: TreatedProduct, x: Tensor, pruned: float) -> float:
+def _with_threshold(product: TreatedProduct, x: Tensor | None) -> TreatedProduct:
+    pattern = product.treatment.pattern
+    if not (isinstance(pattern, Unstructured) and pattern.by == "threshold"):
+        return product
     factors = None if product.factors is None else product.factors.cpu().numpy()
-    return calibrated_threshold(_shifted(product, x).cpu().numpy(), pruned, factors)
+    found = calibrated_threshold(_shifted(product, x).cpu().numpy(), pattern.pruned, factors)
+    return replace(product, threshold=found)
 
 
 def _low_rank(product: TreatedProduct, x: Tensor | None) -> tuple[Tensor, Tensor]:

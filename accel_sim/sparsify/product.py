@@ -98,14 +98,13 @@ class TreatedProduct:
             return replace(pruned, kept=codes, scales=scales)
         # As the hardware does it: shift, scores and variance are of codes. A shift that differs by feature is taken off
         # before quantisation, because the unit of a code differs from token to token.
-        if prunes and self._shifts_by_feature:
-            x = x - self.shift
-        codes, scales = quantize(x, self.tensor_scale)
+        codes, scales = quantize(x - self.shift if prunes and self._shifts_by_feature else x, self.tensor_scale)
         if not prunes:
             return Pruned(codes, scales)
         pruned = self._prune(codes, context, owner, scales)
         if context.selections is not None:
-            context.selections.count(codes, pruned.kept, self._select(x, replace(context, squares={}), None))
+            by_floats = self._prune(x, context, ("floats", owner))
+            context.selections.count(self._shifted(codes, scales)[0], pruned.kept, by_floats.kept)
         return pruned
 
     def multiply(self, pruned: Pruned, bias: Tensor | None, context: Context) -> Tensor:
@@ -122,12 +121,10 @@ class TreatedProduct:
         if pruned.dropped is not None:
             down, up = self.low_rank
             y = y + (pruned.dropped @ down) @ up
-        if bias is not None:
-            y = y + bias
         if self.treatment.prunes(context.phase):
             y = y if self.output_scale is None else y * (1 + self.output_scale)
             y = y if self.output_shift is None else y + self.output_shift
-        return y
+        return y if bias is None else y + bias
 
     @property
     def _shifts_by_feature(self) -> bool:
@@ -135,19 +132,21 @@ class TreatedProduct:
 
     def _prune(self, x: Tensor, context: Context, owner: Hashable, scales: Tensor | None = None) -> Pruned:
         """Shift, select and measure x [n, K], of floats, or of codes with these scales."""
-        eta = self.shift_of(x, scales)
-        if eta is not None:
-            x = x - eta
-            x = x if scales is None else x.clamp_(-LARGEST_CODE, LARGEST_CODE)
-        if scales is not None and self._shifts_by_feature:
-            eta = self.shift
-        elif scales is not None and eta is not None:
-            eta = eta * scales
-        kept = self._select(x, context, owner)
+        x, eta = self._shifted(x, scales)
+        kept = self._select(x, context, owner, scales)
         dropped = None
         if self.low_rank is not None:
             dropped = x - kept if scales is None else (x - kept) * scales
         return Pruned(kept, scales, eta, _variance(x, kept) if self.treatment.variance else None, dropped)
+
+    def _shifted(self, x: Tensor, scales: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """x − η in units of x, and η in units of the activations; of codes saturated at ±127."""
+        eta = self.shift_of(x, scales)
+        if eta is None:
+            return x, self.shift if scales is not None and self._shifts_by_feature else None
+        if scales is None:
+            return x - eta, eta
+        return (x - eta).clamp_(-LARGEST_CODE, LARGEST_CODE), eta * scales
 
     def shift_of(self, x: Tensor, scales: Tensor | None = None) -> Tensor | None:
         """η in units of x [n, K], floats or the codes of `scales`: [n, 1], one number or [K]; of codes a whole number.
@@ -165,15 +164,17 @@ class TreatedProduct:
             return None
         return (self.shift / scales).round_().clamp_(-LARGEST_CODE, LARGEST_CODE)
 
-    def _select(self, x: Tensor, context: Context, owner: Hashable) -> Tensor:
-        """x [n, K] with zeros where nothing is kept."""
+    def _select(self, x: Tensor, context: Context, owner: Hashable, scales: Tensor | None = None) -> Tensor:
+        """x [n, K], floats or codes of `scales`, with zeros where nothing is kept."""
         pattern, criterion = self.treatment.pattern, self.treatment.criterion
         if criterion == "random":
             return torch.where(keep_tensor(context.random_scores(x), pattern), x, 0)
         factors = self.factors
         if criterion in ("clact", "clact_running"):
-            factors = context.column_norms(x, criterion == "clact_running", owner)
-            factors = hardware_factors(factors) if self.treatment.score == "codes" else factors
+            values = x if scales is None else x * scales  # codes of different tokens have different units
+            factors = context.column_norms(values, criterion == "clact_running", owner)
+        if factors is not None and scales is not None:
+            factors = hardware_factors(factors)
         return prune_tensor(x, pattern, factors, self.threshold)
 
 
