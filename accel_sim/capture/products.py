@@ -16,6 +16,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from accel_sim.capture.projections import LinearParameter
+from accel_sim.errors import AccelSimError
 
 Layout = Literal["outputs_features", "features_outputs"]
 
@@ -84,7 +85,12 @@ class ProductWatcher(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         replaced = self._see(func, args, kwargs) if func in _PRODUCTS else None
-        return func(*args, **kwargs) if replaced is None else replaced
+        if replaced is None:
+            return func(*args, **kwargs)
+        unknown = kwargs.keys() & {"alpha", "beta", "out"}
+        if unknown:
+            raise AccelSimError(f"a product with {', '.join(sorted(unknown))} cannot be replaced")
+        return replaced
 
     def _see(self, func: Any, args: tuple, kwargs: dict) -> torch.Tensor | None:
         places = _PRODUCTS[func]
