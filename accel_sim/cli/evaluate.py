@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from accel_sim.cli.model_options import (
+    CalibrationOption,
+    CalibrationTokensOption,
+    ComputeDtypeOption,
+    DeviceOption,
+    KindsOfTextOption,
+    ModelOption,
+    TokensOption,
+    WindowOption,
+    keep_libraries_quiet,
+)
 
 if TYPE_CHECKING:
     from accel_sim.capture.options import CaptureOptions
@@ -15,7 +26,7 @@ if TYPE_CHECKING:
     from accel_sim.evaluation.tasks import TaskSettings
     from accel_sim.sparsify import Recipe
 
-_WHAT, _TEXT, _HOW, _OUT = "What is evaluated", "On which text", "How it is run", "Where it goes"
+_WHAT, _HOW, _OUT = "What is evaluated", "What is measured", "Where it goes"
 
 
 def evaluate(
@@ -27,32 +38,12 @@ def evaluate(
         Path | None,
         typer.Option(help="A file of many recipes: each variant with each pattern.", rich_help_panel=_WHAT),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A transformers id or folder, or a GGUF file. Default: SmolLM2-135M-Instruct.", rich_help_panel=_WHAT
-        ),
-    ] = None,
-    text: Annotated[
-        list[str],
-        typer.Option(
-            help="KIND=FILE, UTF-8 (repeatable). Default: prose, code and mathematics that come with Python.",
-            rich_help_panel=_TEXT,
-        ),
-    ] = [],  # noqa: B006
-    calibration: Annotated[
-        list[Path],
-        typer.Option(
-            help="A UTF-8 file that recipes are fitted to (repeatable, taken in turn). Default: other parts of the "
-            "default text.",
-            rich_help_panel=_TEXT,
-        ),
-    ] = [],  # noqa: B006
-    tokens: Annotated[int, typer.Option(help="Of each kind of text.", rich_help_panel=_TEXT)] = 2048,
-    window: Annotated[int, typer.Option(help="Tokens of one forward pass.", rich_help_panel=_TEXT)] = 512,
-    calibration_tokens: Annotated[
-        int, typer.Option(help="Of all calibration texts together.", rich_help_panel=_TEXT)
-    ] = 3072,
+    model: ModelOption = None,
+    text: KindsOfTextOption = [],  # noqa: B006
+    calibration: CalibrationOption = [],  # noqa: B006
+    tokens: TokensOption = 2048,
+    window: WindowOption = 512,
+    calibration_tokens: CalibrationTokensOption = 3072,
     no_generation: Annotated[
         bool, typer.Option("--no-generation", help="Leave out the greedy continuations.", rich_help_panel=_HOW)
     ] = False,
@@ -68,18 +59,15 @@ def evaluate(
     ] = None,
     tasks_limit: Annotated[int | None, typer.Option(help="Examples of each task.", rich_help_panel=_HOW)] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.", rich_help_panel=_HOW)] = 0,
-    dtype: Annotated[
-        str, typer.Option(help="Of the forward pass: auto, float32, bfloat16, float16.", rich_help_panel=_HOW)
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="A torch device, or auto.", rich_help_panel=_HOW)] = "auto",
+    dtype: ComputeDtypeOption = "auto",
+    device: DeviceOption = "auto",
     out: Annotated[
         Path, typer.Option(help="Folder of the results and of the journal to go on from.", rich_help_panel=_OUT)
     ] = Path("evaluation"),
     json: Annotated[Path | None, typer.Option(help="Also write the results here.", rich_help_panel=_OUT)] = None,
 ) -> None:
     """Perplexity, divergence from the dense model and greedy text of a language model under recipes."""
-    # Libraries below draw progress bars of their own, also into pipes; tqdm reads this when it is first imported.
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    keep_libraries_quiet()
     from accel_sim.capture.options import CaptureOptions, require_libraries
     from accel_sim.cli import report
     from accel_sim.cli.outputs import check_outputs

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from accel_sim.cli.model_options import ComputeDtypeOption, DeviceOption, ModelOption, keep_libraries_quiet
 
 if TYPE_CHECKING:
     from accel_sim.evaluation.sensitivity_study import SensitivityStudy
@@ -19,12 +18,7 @@ _WHAT, _MEASURED, _OUT = "What is sparsified", "What is measured, on what", "Wha
 
 
 def sensitivity(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A transformers id or folder, or a GGUF file. Default: SmolLM2-135M-Instruct.", rich_help_panel=_WHAT
-        ),
-    ] = None,
+    model: ModelOption = None,
     recipe: Annotated[
         str | None,
         typer.Option(help="A recipe to narrow: a file, or a shipped one's name.", rich_help_panel=_WHAT),
@@ -65,10 +59,8 @@ def sensitivity(
         float | None,
         typer.Option(help="Stop then; the same command goes on.", min=0, rich_help_panel=_MEASURED),
     ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="Of the forward pass: auto, float32, bfloat16, float16.", rich_help_panel=_MEASURED)
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="A torch device, or auto.", rich_help_panel=_MEASURED)] = "auto",
+    dtype: ComputeDtypeOption = "auto",
+    device: DeviceOption = "auto",
     coverage: Annotated[
         float,
         typer.Option(
@@ -91,8 +83,7 @@ def sensitivity(
     ] = Path("sensitivity"),
 ) -> None:
     """Sparsify each projection alone → its sensitivity, and a recipe that leaves the sensitive ones dense."""
-    # Libraries below draw progress bars of their own, also into pipes; tqdm reads this when it is first imported.
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    keep_libraries_quiet()
     from accel_sim.capture.options import require_libraries
     from accel_sim.cli import report
     from accel_sim.cli.outputs import check_outputs
@@ -155,11 +146,12 @@ def _measure(
     from accel_sim.capture.load import load_model
     from accel_sim.capture.options import CaptureOptions
     from accel_sim.capture.text import cut_prompts, read_texts
+    from accel_sim.cli.progress import measuring_progress
     from accel_sim.evaluation.corpora import standard_corpora
     from accel_sim.evaluation.journal import Journal
     from accel_sim.evaluation.sensitivity_study import Amount, measure_sensitivities
 
-    with _progress() as on_progress:
+    with measuring_progress() as on_progress:
         options = CaptureOptions(out=out, model=model, compute_dtype=dtype, device=device)
         loaded = load_model(options, lambda what: on_progress(what, 0, 1))
         sources = read_texts(texts) or standard_corpora().calibration
@@ -178,20 +170,6 @@ def _measure(
             on_progress,
         )
     return study, about
-
-
-@contextmanager
-def _progress():
-    """A bar on a terminal, and nothing where stderr is piped."""
-    from rich.progress import Progress
-
-    from accel_sim.cli.screen import console
-
-    with Progress(console=console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("")
-        yield lambda what, done, total: progress.update(
-            bar, description=what, completed=done, total=total, refresh=True
-        )
 
 
 def _print(study: SensitivityStudy, wanted: Wanted) -> None:
