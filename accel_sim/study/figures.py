@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from textwrap import fill
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -38,6 +39,8 @@ STYLE = {
 }
 _LIGHT_DOTS_PER_INCH = 100
 _LIGHT_COLOURS = 128
+_CHARACTERS_AN_INCH = 13
+"""Of small print."""
 
 
 def style(**changes: object) -> AbstractContextManager:
@@ -46,9 +49,10 @@ def style(**changes: object) -> AbstractContextManager:
 
 
 def new_figure(inches: tuple[float, float], title: str) -> Figure:
-    """An empty figure with a line of small print above."""
+    """An empty figure with small print above, in as many lines as it needs."""
     figure = Figure(figsize=inches, dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
+    title = fill(title, int(_CHARACTERS_AN_INCH * inches[0]))
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, color="#555555")
     return figure
 

@@ -45,6 +45,8 @@ class Worth:
     recipe: str
     pattern: str
     """Of its default."""
+    is_plain: bool
+    """Magnitude everywhere, and nothing else."""
     perplexity: float
     over_dense: float
     kl: float
@@ -85,6 +87,7 @@ def worth(
         Worth(
             recipe=recipe.name,
             pattern=_pattern(recipe),
+            is_plain=_is_plain(recipe),
             perplexity=one.perplexity,
             over_dense=one.over_dense,
             kl=one.kl,

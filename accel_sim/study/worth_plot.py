@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
 from accel_sim.study.figures import LINE, SERIES_COLOURS, new_figure, style
 from accel_sim.study.labels import place_labels
@@ -13,7 +13,10 @@ from accel_sim.study.worth import Worth
 
 
 def draw_worth(found: Sequence[Worth], title: str) -> Figure:
-    """One point a recipe that a machine runs, a colour a pattern; those on the front are joined and named."""
+    """One point a recipe that a machine runs, a colour a pattern; those on the front are joined and named.
+
+    Plain magnitude is named too: what every method has to beat.
+    """
     shown = [one for one in found if one.machine]
     patterns = list(dict.fromkeys(one.pattern for one in shown))
     with style():
@@ -37,9 +40,13 @@ def draw_worth(found: Sequence[Worth], title: str) -> Figure:
         axes.set_ylabel("perplexity over dense")
         if all(one.over_dense > 0 for one in shown):
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.legend(title="pattern", frameon=False)
         figure.draw_without_rendering()  # labels are placed by where things are
-        names = [one.recipe for one in front]
-        place_labels(axes, list(zip(x, y, strict=True)), names, ["#222222"] * len(names), [3.5] * len(names))
+        named = front + [one for one in shown if one.is_plain and one not in front]
+        places = [(one.machine.speedup_iso_area, one.over_dense) for one in named]
+        names = [one.recipe for one in named]
+        place_labels(axes, places, names, ["#222222"] * len(names), [3.5] * len(names))
     return figure
