@@ -64,6 +64,8 @@ def test_a_sparse_product_by_hand():
         "shared_buffer_read_bytes": 0,
         "shared_buffer_write_bytes": 0,
         "vector_operations": 0,
+        "thresholded": 0,
+        "predictor_sram_read_bytes": 0,
     }
 
 

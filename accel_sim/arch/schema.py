@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from accel_sim.arch.array import Array, Cores, Mapping
 from accel_sim.arch.memory import Dram, Sram
+from accel_sim.arch.predictor import Predictor
 from accel_sim.arch.section import Section
 from accel_sim.arch.sparsity import SKIPS_ZEROS, Selector, Sparsity
 from accel_sim.arch.technology import Technology
@@ -25,6 +26,7 @@ __all__ = [
     "Cores",
     "Dram",
     "Mapping",
+    "Predictor",
     "Section",
     "Selector",
     "Sparsity",
@@ -45,6 +47,7 @@ class Arch(Section):
     cores: Cores = Cores()
     mapping: Mapping = Mapping()
     sparsity: Sparsity = Sparsity()
+    predictor: Predictor = Predictor()
     zero_gating: Literal["none", "operand"] = "none"
     """`operand`: a lane whose activation is zero holds its operands still. It saves energy, not time."""
     sram: Sram = Sram()
@@ -64,7 +67,8 @@ class Arch(Section):
         `mapping` was made for this machine, so its counterpart chooses its own tilings.
         """
         name = f"{self.name}-dense"
-        return self.model_copy(update={"name": name, "sparsity": Sparsity(), "mapping": Mapping()})
+        plain = {"sparsity": Sparsity(), "predictor": Predictor(), "mapping": Mapping()}
+        return self.model_copy(update={"name": name, **plain})
 
     def pattern(self, chosen: Pattern | None = None) -> Pattern | None:
         """The pattern a run uses: `chosen` if the unit has it, else the one with the largest groups; None when dense.
@@ -85,6 +89,11 @@ class Arch(Section):
         skipping = self.sparsity.skipping
         if skipping in SKIPS_ZEROS and self.array.dataflow != "output_stationary":
             raise AccelSimError(f"sparsity.skipping {skipping}: needs array.dataflow output_stationary")
+        if self.predictor.is_built and skipping != "gather":
+            raise AccelSimError(
+                f"predictor.kind {self.predictor.kind}: needs sparsity.skipping gather, not {skipping}: what is not"
+                " predicted has to be left in DRAM"
+            )
         if self.mapping.panel_tokens is not None and self.array.dataflow != "weight_stationary":
             raise AccelSimError("mapping.panel_tokens: needs array.dataflow weight_stationary; else it is array.rows")
         if skipping == "elastic" and self.array.lanes % self.sparsity.elastic_lanes:

@@ -54,8 +54,12 @@ def _named(operations: tuple[Operation, ...], name: str) -> Operation | None:
 def print_explanation(simulation: Simulation, result: Result, operation: Operation) -> None:
     """What the unit does, tilings that were tried, stages, first and last items, critical path, causes.
 
-    `result` is the simulation's, so that what is explained are the figures of the report.
+    `result` is the simulation's, so that what is explained are the figures of the report. A machine that leaves the
+    operation out (a predictor's product) says so.
     """
+    if _named(simulation.operations, operation.name) is None:
+        console().print(f"{operation.name}: {result.arch} has no predictor and leaves it out\n", markup=False)
+        return
     if isinstance(operation, VectorOperation):
         _print_vector(simulation, result, operation)
     else:
@@ -114,6 +118,8 @@ def _in_the_report(reported: LayerResult | OperationResult, cycles: int, selecti
     if reported.cycles != cycles:
         passes = f" and {selecting:,} of selection by software" if selecting else ""
         lines.append(f"in the report: {reported.cycles:,} cycles, {reported.repeat} × {cycles:,}{passes}")
+    if not reported.dense_cycles:
+        return [*lines, "dense machine: leaves it out"]
     tiling = f" with {reported.dense_tiling}" if isinstance(reported, LayerResult) else ""
     dense = reported.dense_cycles // reported.repeat
     speedup = reported.dense_cycles / reported.cycles

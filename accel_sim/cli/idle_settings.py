@@ -22,6 +22,10 @@ _USED: dict[str, tuple[str, Callable[[Arch], bool]]] = {
         "sparsity.selector.placement software",
         lambda arch: arch.sparsity.selector.placement == "software",
     ),
+    "predictor.pipeline": ("predictor.kind low_rank", lambda arch: arch.predictor.is_built),
+    "predictor.weights": ("predictor.kind low_rank", lambda arch: arch.predictor.is_built),
+    "predictor.sram_bytes": ("predictor.weights sram", lambda arch: arch.predictor.holds_weights),
+    "predictor.sram_bytes_per_cycle": ("predictor.weights sram", lambda arch: arch.predictor.holds_weights),
     "cores.split": ("cores.count above 1", lambda arch: arch.cores.count > 1),
     "cores.shared_buffer_bytes_per_cycle": (
         "a cores.shared_buffer_bytes",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from accel_sim.cli.screen import NARROW, energy, energy_unit, table_of
+from accel_sim.cli.screen import NARROW, UNKNOWN, energy, energy_unit, table_of
 from accel_sim.simulation import Result
 
 
@@ -46,9 +46,9 @@ def kind_table(result: Result, width: int) -> Table:
             f"{kind.cycles / result.cycles:.1%}",
             f"{kind.dense_cycles:,}",
             f"{kind.dense_cycles / result.dense_cycles:.1%}",
-            f"{kind.dense_cycles / kind.cycles:.3f}",
+            f"{kind.dense_cycles / kind.cycles:.3f}" if kind.dense_cycles else UNKNOWN,
             energy(kind.energy_pj, unit),
-            f"{kind.energy_pj / kind.dense_energy_pj:.3f}",
+            f"{kind.energy_pj / kind.dense_energy_pj:.3f}" if kind.dense_energy_pj else UNKNOWN,
         ]
         table.add_row(name, *(cell for header, cell in zip(columns, cells, strict=True) if header not in hidden))
     return table

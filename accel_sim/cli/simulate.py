@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from accel_sim.cli import simulate_options as options
+from accel_sim.cli.contextual_options import contextual as with_predictor
 from accel_sim.cli.inputs import decode_step, load_workload
 from accel_sim.errors import AccelSimError
 from accel_sim.occupancy import MASK_MODELS
@@ -24,6 +25,7 @@ def simulate(
     seed: options.Seed = None,
     decode: options.Decode = None,
     context: options.Context = None,
+    contextual: options.Contextual = None,
     scope: options.Scope = "linear",
     pattern: options.PatternText = None,
     policy: options.PolicyText = None,
@@ -58,6 +60,9 @@ def simulate(
     chosen = parse_pattern(pattern) if pattern else None
     archs = [load_arch(source, set_) for source in arch]
     work, note = load_workload(trace, workload, tokens, gemm, distribution, seed)
+    if contextual is not None and decode is None:
+        raise AccelSimError("--contextual: is of decode steps, prefill is dense; give a batch too, such as --decode 1")
+    work = with_predictor(work, contextual, trace, workload)
     work, context_note = decode_step(work, decode, context, gemm, scope)
     made, notes = simulations(archs, work, chosen, settings, engine)
     files.check(made)

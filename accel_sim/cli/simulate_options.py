@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from accel_sim.cli.contextual_options import HELP as CONTEXTUAL_HELP
 from accel_sim.occupancy import MASK_MODELS
 
 _RUN, _HOW, _SHOW = "What runs", "How it is counted", "What is shown and written"
@@ -37,6 +38,7 @@ Decode = Annotated[
 Context = Annotated[
     int | None, typer.Option(metavar="TOKENS", help="Positions in each KV cache of --decode.", rich_help_panel=_RUN)
 ]
+Contextual = Annotated[str | None, typer.Option(metavar="PREDICTOR", help=CONTEXTUAL_HELP, rich_help_panel=_RUN)]
 
 Scope = Annotated[
     str, typer.Option(help="linear: the linear projections. model: the whole decoder.", rich_help_panel=_HOW)

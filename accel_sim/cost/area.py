@@ -7,7 +7,7 @@ from functools import cache
 from math import fsum
 
 from accel_sim.arch.schema import Arch
-from accel_sim.cost import gathering, operands, parts, sram
+from accel_sim.cost import gathering, operands, parts, predicting, sram
 from accel_sim.cost.scaling import Scale
 from accel_sim.cost.tables import constant
 from accel_sim.cost.units import library_of
@@ -19,6 +19,8 @@ SRAM_COMPONENTS = (
     "sram_accumulator",
     "row_scale_buffer",
     "gather_masks",
+    "predictor_bits",
+    "sram_predictor",
     "method_tables",
     "shared_buffer",
 )
@@ -57,8 +59,8 @@ class Area:
 
     @property
     def cores_um2(self) -> float:
-        """Everything but the buffer that the cores share."""
-        return self.total_um2 - self.components_um2["shared_buffer"]
+        """Everything but the memories beside the cores: the buffer that they share, and a predictor's weights."""
+        return self.total_um2 - self.components_um2["shared_buffer"] - self.components_um2["sram_predictor"]
 
     def overhead(self, dense: Area) -> float:
         """Fraction over the dense machine, SRAM included."""
@@ -86,10 +88,12 @@ def area(arch: Arch) -> Area:
     core.update({f"sram_{buffer.name}": buffer.area_um2 for buffer in sram.memories(arch)})
     core["row_scale_buffer"] = sram.row_scale_buffer(arch)[0]
     core["gather_masks"] = gathering.mask_buffers(arch)[0]
-    shared = sram.shared_buffer(arch)
+    core["predictor_bits"] = predicting.bits_buffer(arch)[0]
+    shared, weights = sram.shared_buffer(arch), predicting.weight_memory(arch)
     cores = arch.cores.count
     components = {name: cores * size for name, size in core.items()}
     components["shared_buffer"] = 0.0 if shared is None else shared.area_um2
+    components["sram_predictor"] = 0.0 if weights is None else weights.area_um2
     return Area(
         components_um2=components,
         array_um2=cores * per_cell * fsum(part.area_um2 for part in bill if part.per_column),

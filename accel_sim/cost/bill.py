@@ -28,6 +28,7 @@ LOGIC_COMPONENTS = (
     "selectors",
     "selector_pipeline_registers",
     "gathering",
+    "prediction",
     "requantisers",
     "token_scale_units",
     "control",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from accel_sim.arch import derived
 from accel_sim.arch.schema import Arch
-from accel_sim.cost import circuits, gathering, hierarchy, operands, parts, skipping, sram
+from accel_sim.cost import circuits, gathering, hierarchy, operands, parts, predicting, skipping, sram
 from accel_sim.cost.datapath import tree_register_bits, weight_copies
 from accel_sim.cost.network import network, networks
 from accel_sim.cost.scaling import Scale
@@ -69,6 +69,8 @@ class _PerEvent:
     """An address for every burst read from DRAM, at most."""
     joined_feature: float
     crossed_byte: float
+    thresholded: float
+    """An accumulator against its threshold, and the threshold into its register."""
     vector_operation: float
     wires: Wires
     dram_byte: float
@@ -115,6 +117,8 @@ def energy(arch: Arch, pattern: Pattern | None, activity: Activity, clock_hz: fl
             "gathering": done.dram_read_bytes * each.gathered_byte
             + done.activation_sram_write_bytes * each.joined_feature
             + done.activation_sram_read_bytes * each.crossed_byte,
+            "prediction": done.thresholded * each.thresholded,
+            "sram_predictor": _accesses(each, "predictor", done.predictor_sram_read_bytes, 0),
             "vector_unit": done.vector_operations * each.vector_operation,
             "methods": 0.0,  # of criteria and mitigations, which `accel_sim.cost.method_charges` knows
             "dram": (done.dram_read_bytes + done.dram_write_bytes) * each.dram_byte,
@@ -190,6 +194,7 @@ def _per_event(arch: Arch, pattern: Pattern | None) -> _PerEvent:
         gathered_byte=scale.energy * generator * gathering.address_generators(arch) / arch.dram.burst_bytes,
         joined_feature=scale.energy * gathering.joining(library).energy_pj * gathering.masks(arch),
         crossed_byte=0.0 if crossbar is None else scale.energy * crossbar.unit.energy_pj,
+        thresholded=scale.energy * _threshold_pj(arch),
         # A published figure on the anchored scale: over the anchor it stands beside the netlists' own.
         vector_operation=scale.energy * (constant("vector_add") + constant("vector_multiply")) / library.anchor_factor,
         wires=wires(arch, pattern),
@@ -246,6 +251,14 @@ def _column_sum_pj(arch: Arch) -> float:
     return library.unit("adder").energy_pj + bits * library.register_data_energy_pj
 
 
+def _threshold_pj(arch: Arch) -> float:
+    if not arch.predictor.is_built:
+        return 0.0
+    library = library_of(arch)
+    loaded = circuits.WORD_BITS * library.register_data_energy_pj
+    return predicting.comparator(library).energy_pj + loaded
+
+
 def _sram_pj_per_byte(arch: Arch, pattern: Pattern | None) -> dict[str, tuple[float, float]]:
     buffers, shared = sram.memories(arch), sram.shared_buffer(arch)
     activation_width, weight_width = sram.activation_width(arch, pattern), sram.weight_width(arch, pattern)
@@ -258,12 +271,15 @@ def _sram_pj_per_byte(arch: Arch, pattern: Pattern | None) -> dict[str, tuple[fl
         "output": (buffers.output.read_pj_per_byte(), buffers.output.write_pj_per_byte()),
         "accumulator": (0.0, 0.0),
         "shared_buffer": (0.0, 0.0),
+        "predictor": (0.0, 0.0),
     }
     if buffers.accumulator is not None:
         width, buffer = sram.accumulator_width(arch), buffers.accumulator
         found["accumulator"] = buffer.read_pj_per_byte(width), buffer.write_pj_per_byte(width)
     if shared is not None:
         found["shared_buffer"] = shared.read_pj_per_byte(), shared.write_pj_per_byte()
+    if (weights := predicting.weight_memory(arch)) is not None:
+        found["predictor"] = weights.read_pj_per_byte(), weights.write_pj_per_byte()
     return found
 
 
@@ -279,5 +295,6 @@ def _buffered_feature_pj(arch: Arch) -> float:
 def _sram_leakage_nw(arch: Arch) -> float:
     shared = sram.shared_buffer(arch)
     core = sum(buffer.leakage_nw for buffer in sram.memories(arch))
-    core += sram.row_scale_buffer(arch)[1] + gathering.mask_buffers(arch)[1]
-    return core * arch.cores.count + (0.0 if shared is None else shared.leakage_nw)
+    core += sram.row_scale_buffer(arch)[1] + gathering.mask_buffers(arch)[1] + predicting.bits_buffer(arch)[1]
+    beside = filter(None, (shared, predicting.weight_memory(arch)))
+    return core * arch.cores.count + sum(memory.leakage_nw for memory in beside)

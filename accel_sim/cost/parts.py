@@ -9,6 +9,7 @@ from accel_sim.arch.schema import Arch
 from accel_sim.cost.bill import LOGIC_COMPONENTS, Part
 from accel_sim.cost.datapath import datapath
 from accel_sim.cost.gathering import gathering_parts
+from accel_sim.cost.predicting import prediction_parts
 from accel_sim.cost.sparse import pattern_parts, selector_parts
 
 __all__ = ["LOGIC_COMPONENTS", "Part", "parts", "register_bits"]
@@ -17,7 +18,7 @@ __all__ = ["LOGIC_COMPONENTS", "Part", "parts", "register_bits"]
 @cache
 def parts(arch: Arch) -> tuple[Part, ...]:
     """All logic of one core. A flexible unit holds the largest of each component that one of its patterns needs."""
-    built = [*datapath(arch), *gathering_parts(arch)]
+    built = [*datapath(arch), *gathering_parts(arch), *prediction_parts(arch)]
     built += _largest([list(pattern_parts(arch, pattern)) for pattern in derived.array_patterns(arch)])
     selected = [pattern for pattern in arch.sparsity.patterns if derived.selects(arch, pattern)]
     built += _largest([list(selector_parts(arch, pattern)) for pattern in selected])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from accel_sim.arch import derived
 from accel_sim.arch.schema import Arch
-from accel_sim.cost import gathering, operands, parts, sram
+from accel_sim.cost import gathering, operands, parts, predicting, sram
 from accel_sim.cost.area import area
 from accel_sim.cost.delays import column_tree, delays
 from accel_sim.cost.scaling import BASE_NM, RULE, Scale, library_rule, scaling_sources
@@ -53,6 +53,8 @@ def sources(arch: Arch) -> list[Source]:
         add(Source(f"delay of {stage.name}", stage.delay_ns, "ns", stage.status, stage.source))
     for buffer in sram.all_memories(arch):
         add(buffer.source())
+    if (weights := predicting.weight_memory(arch)) is not None:
+        add(weights.source())
     add(dram(arch.dram.kind))
     for row in scaling_sources(arch.technology):
         add(row)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from accel_sim.arch import derived
 from accel_sim.arch.schema import Arch
-from accel_sim.cost import operands, sram
+from accel_sim.cost import operands, predicting, sram
 from accel_sim.cost.area import area
 from accel_sim.cost.network import network
 from accel_sim.cost.scaling import Scale
@@ -39,11 +39,12 @@ class Wires:
     group: float
     """The select lines of a group."""
     activation_byte: float
-    """Over the side of the buffer, as the next four."""
+    """Over the side of the buffer, as the next five."""
     weight_byte: float
     output_byte: float
     accumulator_byte: float
     shared_byte: float
+    predictor_byte: float
     cores_byte: float
     """Over the side of all cores together."""
     through_shared_buffer: bool
@@ -52,6 +53,7 @@ class Wires:
         # Metadata end at the decoder at the edge; what crosses the block are their select lines.
         operand_bytes = done.activation_sram_read_bytes + done.weight_sram_read_bytes - done.metadata_sram_read_bytes
         fetched = done.shared_buffer_read_bytes if self.through_shared_buffer else done.dram_read_bytes
+        fetched += done.predictor_sram_read_bytes
         return (
             operand_bytes * self.operand_byte
             + done.requantised * self.sum
@@ -62,6 +64,7 @@ class Wires:
             + (done.output_sram_read_bytes + done.output_sram_write_bytes) * self.output_byte
             + (done.accumulator_sram_read_bytes + done.accumulator_sram_write_bytes) * self.accumulator_byte
             + (done.shared_buffer_read_bytes + done.shared_buffer_write_bytes) * self.shared_byte
+            + done.predictor_sram_read_bytes * self.predictor_byte
             + (fetched + done.dram_write_bytes) * self.cores_byte
         )
 
@@ -77,6 +80,7 @@ def wires(arch: Arch, pattern: Pattern | None) -> Wires:
         return bits * bit_mm * _side_mm(area_um2)
 
     built, buffers, shared = area(arch), sram.memories(arch), sram.shared_buffer(arch)
+    weights = predicting.weight_memory(arch)
     stationary = operands.is_stationary(arch)
     down = max(1.0, operands.column_tree_levels(arch) / 2)
     random_bits, transitions = _line_activity(arch, pattern)
@@ -90,6 +94,7 @@ def wires(arch: Arch, pattern: Pattern | None) -> Wires:
         output_byte=over(buffers.output.area_um2),
         accumulator_byte=0.0 if buffers.accumulator is None else over(buffers.accumulator.area_um2),
         shared_byte=0.0 if shared is None else over(shared.area_um2),
+        predictor_byte=0.0 if weights is None else over(weights.area_um2),
         cores_byte=over(built.cores_um2) if arch.cores.count > 1 else 0.0,
         through_shared_buffer=shared is not None,
     )

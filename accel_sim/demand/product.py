@@ -67,6 +67,8 @@ class ProductDemand:
         sizes = {name: layout.bytes for name, layout in self._layouts.items()}
         if product.activations_on_chip:
             del sizes["activations"]
+        if product.weights_on_chip:
+            del sizes["weights"]
         if not product.outputs_on_chip:
             sizes["outputs"] = product.tokens * self._output_stride
         return sizes

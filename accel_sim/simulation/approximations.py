@@ -22,7 +22,9 @@ def approximations(compared: Comparison, layers: list[Layer]) -> list[str]:
     alike = sum(layer.gemm.repeat > 1 and layer.gemm.prunable for layer in layers)
     if Skipping.of(compared.machine.arch).needs_activations and alike:
         said.append(f"{alike} products stand for several equal ones (experts), with the non-zeros of the first")
-    if sparsity.skipping in ("output_gather", "gather"):
+    if compared.machine.arch.predictor.is_built:
+        said += _of_predictor(compared, layers)
+    elif sparsity.skipping in ("output_gather", "gather"):
         said.append("which outputs are needed is known before the product (an oracle, no predictor)")
     if sparsity.selector.placement == "software" and compared.machine.pattern is not None:
         said.append("selection by software keeps up with the memory; its own arithmetic is not charged")
@@ -34,6 +36,21 @@ def approximations(compared: Comparison, layers: list[Layer]) -> list[str]:
     copied = _sites_of_several_patterns(layers)
     if settings.scope == "model" and sparsity.selector.placement == "write_back" and copied:
         said.append(f"{copied} sites are read under several patterns; storing one copy of them is counted")
+    return said
+
+
+def _of_predictor(compared: Comparison, layers: list[Layer]) -> list[str]:
+    """What a predictor's machine takes for granted."""
+    if not any(layer.kind == "predictor" for layer in layers):
+        return ["the workload has no predictor: nothing is gathered"]
+    said = ["a neuron that any token of the batch needs is computed for all of them"]
+    if compared.machine.arch.predictor.pipeline == "sequential":
+        said.append(
+            "which neurons the gate leaves active is read off down_proj's input, where up or INT8 may have made further"
+            " zeros"
+        )
+    if any(site is None for site in compared.workload.unpredicted.values()):
+        said.append("predicted and active neurons are drawn: what a predictor misses is not known")
     return said
 
 

@@ -39,7 +39,7 @@ def compose(compared: Comparison, operations: Operations) -> Result:
     energy_pj = sum(energies.values())
     dense_energy_pj = sum(side.energy.total_pj for side in _sides(operations, "dense"))
     time_s, dense_time_s = cycles / machine.delays.clock_hz, dense_cycles / dense.delays.clock_hz
-    macs = sum(layer.gemm.macs for layer in layers)
+    macs = sum(layer.gemm.macs for layer in layers if layer.dense_timing is not None)
     breakdown = {cause: sum(one.sparse.breakdown[cause] for one in operations) for cause in CAUSES}
     return Result(
         arch=machine.arch.name,
@@ -195,7 +195,7 @@ def _iso_area_dense_cycles(machine: Machine, dense: Machine, operations: Operati
     enlarged: dict[int, float] = {}  # a timing is shared by all products that look alike
     cycles = 0.0
     for one in operations:
-        if isinstance(one, VectorLayer):
+        if isinstance(one, VectorLayer) or one.dense_timing is None:
             cycles += one.dense.cycles
             continue
         key = id(one.dense_timing)
@@ -268,9 +268,10 @@ def _layer_result(layer: Layer, machine: Machine) -> LayerResult:
         speedup=layer.dense.cycles / layer.sparse.cycles,
         breakdown=layer.sparse.breakdown,
         bottleneck=bottleneck(layer.sparse.breakdown),
+        multiplies=layer.sparse.activity.multiplies,
         utilisation=_utilisation(machine, [layer.sparse]),
         tiling=layer.tiling,
-        dense_tiling=str(layer.dense_timing.plan.tiling),
+        dense_tiling=str(layer.dense_timing.plan.tiling) if layer.dense_timing else "",
         dram_bytes=layer.sparse.dram_bytes,
         dense_dram_bytes=layer.dense.dram_bytes,
         energy_pj=layer.sparse.energy.total_pj,

@@ -152,7 +152,7 @@ def _needed(simulation: Simulation, gemm: Gemm) -> npt.NDArray[np.int64] | None:
     settings, found = simulation.settings, simulation.nonzeros(gemm)
     if found is None or (found.features is None and found.outputs is None):
         return None
-    site = gemm.site if found.outputs is None else gemm.consumer_site
+    site = gemm.site if found.outputs is None else simulation.skipping.outputs_site(gemm)
     codes = simulation.workload.sites[site].load()[0][: gemm.tokens]
     needed = needed_features(
         codes, simulation.pattern_that_decides(gemm), masks=Masks(settings.masks, site, settings.seed)

@@ -36,6 +36,11 @@ class Side:
         breakdown = {cause: cycles + other.breakdown[cause] for cause, cycles in self.breakdown.items()}
         return Side(self.activity + other.activity, breakdown, energy)
 
+    def idle(self) -> Side:
+        """Nothing done, with the same names."""
+        nothing = cost.Energy(dict.fromkeys(self.energy.components_pj, 0.0), (0.0, 0.0))
+        return Side(self.activity.times(0), dict.fromkeys(self.breakdown, 0), nothing)
+
     @property
     def cycles(self) -> int:
         return self.activity.cycles
@@ -60,7 +65,8 @@ class Layer:
     gemm: Gemm
     pattern: Pattern | None
     tiling: str
-    dense_timing: LayerTiming
+    dense_timing: LayerTiming | None
+    """None of what the dense machine does not run: a predictor's products."""
     sparse: Side
     dense: Side
     quality_loss: QualityLoss | None

@@ -62,7 +62,8 @@ class Machine:
     def time(self, gemm: Gemm, nonzeros: Nonzeros | None = None) -> LayerTiming:
         """The timing of a product. Products that look alike to the machine are scheduled once, and cut once where
         only the zeros it skips tell them apart."""
-        shape = (gemm.shape, gemm.activations_on_chip, gemm.outputs_on_chip)
+        on_chip = (gemm.activations_on_chip, gemm.outputs_on_chip, gemm.weights_on_chip)
+        shape = (gemm.shape, on_chip, gemm.thresholds)
         known = nonzeros or Nonzeros()
         key = (shape, known.features, known.outputs, known.windows and id(known.windows))
         if key not in self._timings:

@@ -29,6 +29,8 @@ class Skipping:
     elastic_lanes: int = 0
     sync_window: int = 0
     banks: int | None = None
+    predictor: str = "none"
+    """How a predictor's bits are used: its pipeline, where one is built."""
 
     @classmethod
     def of(cls, arch: Arch) -> Skipping:
@@ -37,19 +39,35 @@ class Skipping:
             of_elastic = (slices(arch), sparsity.elastic_lanes) if sparsity.skipping == "elastic" else (0, 0)
             sizes = (arch.array.rows, arch.array.lanes, *of_elastic)
             return cls(sparsity.skipping, *sizes, sparsity.sync_window, sparsity.window_banks)
-        return cls(sparsity.skipping)
+        return cls(sparsity.skipping, predictor=arch.predictor.pipeline if arch.predictor.is_built else "none")
 
     @property
     def needs_activations(self) -> bool:
         """False where times follow from shapes alone."""
         return self.kind in SKIPS_ZEROS or self.kind in GATHERS
 
+    def outputs_site(self, gemm: Gemm) -> str | None:
+        """The site that says which outputs of the product some token needs; None where all are computed.
+
+        By an oracle the site that reads them. With a predictor its bits, and nothing where it has not spoken; a
+        sequential pipeline knows behind the gate what that has left of them.
+        """
+        if self.kind not in ("output_gather", "gather") or gemm.consumer_site is None:
+            return None
+        if self.predictor == "none":
+            return gemm.consumer_site
+        if self.predictor == "sequential" and gemm.behind_gate:
+            return gemm.consumer_site
+        return gemm.predicted_site
+
     def gathers_outputs(self, gemm: Gemm) -> bool:
         """Whether the product leaves out the outputs that no token needs."""
-        return self.kind in ("output_gather", "gather") and gemm.consumer_site is not None
+        return self.outputs_site(gemm) is not None
 
     def gathers_features(self, gemm: Gemm) -> bool:
-        """Whether it leaves out the features that no token needs."""
+        """Whether it leaves out the features that no token needs: with a predictor, only those that it spoke of."""
+        if self.predictor != "none":
+            return gemm.predicted_site is not None and gemm.consumer_site is None
         return self.kind == "row_gather" or (self.kind == "gather" and gemm.consumer_site is None)
 
 

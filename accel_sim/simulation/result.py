@@ -123,7 +123,7 @@ class LayerResult(Part):
 
     name: str
     kind: str
-    """`linear`, and with `scope: model` also `attention` and `lm_head`."""
+    """`linear`, `predictor`, and with `scope: model` also `attention` and `lm_head`."""
     site: str
     pattern: str
     """N:M, or `dense`."""
@@ -138,11 +138,14 @@ class LayerResult(Part):
     breakdown: dict[str, int]
     """Cause → cycles; adds up to `cycles`."""
     bottleneck: str
+    multiplies: int
+    """Multiplications that the machine did: without what it skips or gathers away."""
     utilisation: float
     """Multiplications over multipliers × cycles."""
     tiling: str
     """How the product was cut."""
     dense_tiling: str
+    """Empty of what the dense machine does not run: a predictor's products, whose dense figures are 0."""
     dram_bytes: int
     dense_dram_bytes: int
     energy_pj: float

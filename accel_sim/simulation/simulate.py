@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from functools import cached_property
 
 from accel_sim.arch import Arch
@@ -20,8 +21,9 @@ from accel_sim.simulation.settings import DEFAULTS, Comparison, Settings
 from accel_sim.simulation.statistics import SiteZeros, WorkloadStatistics
 from accel_sim.sparsify import Treatment
 from accel_sim.timing import Activity, Engine, LayerTiming, Nonzeros, SiteSelection, count_activity, select_site
+from accel_sim.timing.formats import predictor_bytes
 from accel_sim.timing.vector import VectorTiming, time_vector, vector_activity
-from accel_sim.workload import Gemm, Operation, VectorOperation, Workload
+from accel_sim.workload import Gemm, Operation, Scope, VectorOperation, Workload
 
 
 class Simulation:
@@ -44,7 +46,7 @@ class Simulation:
         self.machine, self.workload, self.settings = machine.built_for(self.recipe.built), workload, settings
         self.dense = Machine(machine.arch.dense(), None, machine.engine)
         self.statistics = statistics or WorkloadStatistics(workload)
-        self.operations = workload.operations(settings.scope)
+        self.operations = operations_on(machine.arch, workload, settings.scope)
         self.skipping = Skipping.of(machine.arch)
         if settings.policy:
             settings.policy.check(workload)
@@ -72,10 +74,12 @@ class Simulation:
     def pattern_that_decides(self, gemm: Gemm) -> Pattern | None:
         """The pattern by which the machine knows what it may skip of a product: its own; of its outputs, that of the
         projection that reads them (None, all that is not zero, where several read them in different ways)."""
-        own = self.running(gemm).pattern
-        if not self.skipping.gathers_outputs(gemm):
+        own, site = self.running(gemm).pattern, self.skipping.outputs_site(gemm)
+        if site is None:
             return own
-        patterns = self._patterns_of_site.get(gemm.consumer_site, (own,))
+        if site == gemm.predicted_site:  # bits, which no pattern prunes
+            return None
+        patterns = self._patterns_of_site.get(site, (own,))
         return patterns[0] if len(patterns) == 1 else None
 
     def time_vector(self, operation: VectorOperation) -> VectorTiming:
@@ -147,10 +151,9 @@ class Simulation:
 
     def _product(self, gemm: Gemm, selection: SiteSelection) -> Layer:
         machine = self.running(gemm)
-        timing, dense_timing, zeros = self.time(gemm), self.dense.time(gemm), self._zeros(gemm, machine)
+        timing, zeros = self.time(gemm), self._zeros(gemm, machine)
         activity = count_activity(gemm, machine.arch, machine.pattern, timing, zeros.zero_slots)
         activity = selection.added_to(activity.times(gemm.repeat))
-        dense_activity = count_activity(gemm, self.dense.arch, None, dense_timing, zeros.zero_fraction)
         methods = self._methods(gemm, machine, activity)
         spent = sum(share.energy_pj for share in methods.values())
         sparse = Side.of(machine, activity, timing.breakdown, gemm.repeat, spent)
@@ -161,18 +164,24 @@ class Simulation:
             share = methods[added.method]
             methods[added.method] = MethodShare(share.cycles + more.cycles, share.energy_pj + more.energy.total_pj)
         quality, input_loss = self._quality(gemm, machine)
+        dense_timing = None if gemm.kind == "predictor" else self.dense.time(gemm)
         return Layer(
             gemm=gemm,
             pattern=machine.pattern,
             tiling=str(timing.plan.tiling),
             dense_timing=dense_timing,
             sparse=sparse,
-            dense=Side.of(self.dense, dense_activity.times(gemm.repeat), dense_timing.breakdown, gemm.repeat),
+            dense=sparse.idle() if dense_timing is None else self._dense(gemm, dense_timing, zeros),
             quality_loss=quality,
             input_loss=input_loss,
             zero_fraction=zeros.zero_fraction,
             methods=methods,
         )
+
+    def _dense(self, gemm: Gemm, timing: LayerTiming, zeros: SiteZeros) -> Side:
+        """What the dense counterpart does for a product."""
+        activity = count_activity(gemm, self.dense.arch, None, timing, zeros.zero_fraction)
+        return Side.of(self.dense, activity.times(gemm.repeat), timing.breakdown, gemm.repeat)
 
     def _methods(self, gemm: Gemm, machine: Machine, activity: Activity) -> dict[str, MethodShare]:
         """What each method at work adds to a product: the cycles that the next one's circuits cost in the pipeline when
@@ -235,6 +244,8 @@ class Simulation:
             return None, None
         if machine.arch.sparsity.operand == "weights":
             return self._weight_quality(gemm, machine.pattern), None
+        if machine.arch.predictor.is_built and gemm.site in self.workload.unpredicted:
+            return self._predicted_quality(gemm, machine.pattern)
         treatment = self.recipe.treatment(gemm) if machine.pattern else None
         if treatment is not None and not is_plain(treatment):
             return self._treated_quality(gemm, machine.pattern, treatment), None
@@ -244,6 +255,16 @@ class Simulation:
             return input_loss, input_loss
         value = self.statistics.output_loss(gemm, machine.pattern) if machine.pattern else 0.0
         return QualityLoss(value=value, kind="output"), input_loss
+
+    def _predicted_quality(self, gemm: Gemm, pattern: Pattern | None) -> tuple[QualityLoss | None, QualityLoss | None]:
+        """Of what a predictor misses; unknown where nobody knows that, or a pattern prunes the rest."""
+        value = self.statistics.predictor_loss(gemm) if pattern is None else None
+        if value is None:
+            return None, None
+        of_input = QualityLoss(value=value, kind="input")
+        if gemm.load_weights is None:
+            return of_input, of_input
+        return QualityLoss(value=self.statistics.predictor_loss(gemm, gemm.load_weights()), kind="output"), of_input
 
     def _weight_quality(self, gemm: Gemm, pattern: Pattern | None) -> QualityLoss | None:
         if pattern is None:
@@ -258,6 +279,31 @@ class Simulation:
         if gemm.load_weights is None or unknown(treatment):
             return None
         return QualityLoss(value=self.statistics.treated_loss(gemm, pattern, treatment), kind="output")
+
+
+def operations_on(arch: Arch, workload: Workload, scope: Scope) -> tuple[Operation, ...]:
+    """What a machine runs of a workload: without a predictor none of its products, and with a memory for their weights
+    from there.
+
+    Raises AccelSimError where that memory is too small for the predictors of all layers.
+    """
+    operations = workload.operations(scope)
+    if not arch.predictor.is_built:
+        return tuple(one for one in operations if not _predicts(one))
+    if not arch.predictor.holds_weights:
+        return operations
+    on_chip = tuple(replace(one, weights_on_chip=True) if _predicts(one) else one for one in operations)
+    needed = sum(predictor_bytes(one) for one in on_chip if _predicts(one))
+    if needed > arch.predictor.sram_bytes:
+        raise AccelSimError(
+            f"arch {arch.name}: predictor.sram_bytes {arch.predictor.sram_bytes}: the predictor of workload"
+            f" {workload.name} takes {needed} bytes; give it room or set predictor.weights to dram"
+        )
+    return on_chip
+
+
+def _predicts(operation: Operation) -> bool:
+    return isinstance(operation, Gemm) and operation.kind == "predictor"
 
 
 def _time_vector(machine: Machine, operation: VectorOperation) -> VectorTiming:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from accel_sim.arch.sparsity import GATHERS
 from accel_sim.functional import output_loss, pruning_statistics, zero_statistics
 from accel_sim.occupancy import MaskModel, Masks
 from accel_sim.pattern import Pattern
@@ -15,7 +16,7 @@ from accel_sim.simulation.nonzeros import Skipping, needed, windows
 from accel_sim.simulation.recipe_quality import loss
 from accel_sim.sparsify import Treatment
 from accel_sim.timing import Nonzeros
-from accel_sim.workload import Gemm, Workload
+from accel_sim.workload import Gemm, SiteActivations, Weights, Workload
 
 NOTHING_PRUNED = Pattern("1:1")
 
@@ -50,7 +51,8 @@ class WorkloadStatistics:
 
     @property
     def holds_all_weights(self) -> bool:
-        return all(gemm.load_weights is not None for gemm in self.workload.gemms)
+        """Of the linear projections."""
+        return all(gemm.load_weights is not None for gemm in self.workload.gemms if gemm.kind == "linear")
 
     def zeros(self, site: str, pattern: Pattern | None) -> SiteZeros:
         """Zeros of a site; reads the site's activations the first time."""
@@ -76,6 +78,15 @@ class WorkloadStatistics:
 
         return self._once(("treated loss", gemm.name, pattern, how), compute)
 
+    def predictor_loss(self, gemm: Gemm, weights: Weights | None = None) -> float | None:
+        """What a predictor's misses take from a product's input, ‖X − X′‖²/‖X‖²; with `weights` from its output,
+        ‖XW − X′W‖²/‖XW‖². None where the workload does not know them."""
+        original = self.workload.unpredicted[gemm.site]
+        if original is None:
+            return None
+        key = ("predictor loss", gemm.name, weights is not None)
+        return self._once(key, lambda: self._predictor_loss(gemm, original, weights))
+
     def weight_loss(self, gemm: Gemm, pattern: Pattern) -> float:
         """‖XW − XŴ‖²/‖XW‖², the weights of every output pruned by magnitude, each scaled as it is stored."""
         return self._once(("weight loss", gemm.name, pattern), lambda: self._weight_loss(gemm, pattern))
@@ -89,7 +100,7 @@ class WorkloadStatistics:
         """
         if not skipping.needs_activations or gemm.site not in self.workload.sites or not gemm.prunable:
             return None
-        site = gemm.consumer_site if skipping.gathers_outputs(gemm) else gemm.site
+        site = skipping.outputs_site(gemm) or gemm.site
         if site not in self.workload.sites:
             return None
         key = ("non-zeros", site, gemm.tokens, pattern, skipping, model, seed)
@@ -98,7 +109,7 @@ class WorkloadStatistics:
             return Nonzeros(outputs=self._once(key, lambda: needed(self._codes(site), gemm, pattern, masks)))
         if skipping.gathers_features(gemm):
             return Nonzeros(features=self._once(key, lambda: needed(self._codes(site), gemm, pattern, masks)))
-        if pattern is None or skipping.kind == "output_gather":
+        if pattern is None or skipping.kind in GATHERS:
             return None
         return Nonzeros(
             windows=self._once(key, lambda: windows(self._codes(site), gemm.tokens, pattern, skipping, masks))
@@ -135,6 +146,15 @@ class WorkloadStatistics:
         weights = gemm.load_weights()
         error, norm = output_loss(codes, scales, weights.codes, weights.scales, pattern)
         return error / norm if norm else 0.0
+
+    def _predictor_loss(self, gemm: Gemm, original: SiteActivations, weights: Weights | None) -> float:
+        codes, scales = original.load()
+        whole, missed = (part * scales[:, None].astype(np.float64) for part in (codes, codes - self._codes(gemm.site)))
+        if weights is not None:
+            floats = weights.codes * weights.scales.astype(np.float64)
+            whole, missed = whole @ floats, missed @ floats
+        norm = np.square(whole).sum()
+        return float(np.square(missed).sum() / norm) if norm else 0.0
 
     def _weight_loss(self, gemm: Gemm, pattern: Pattern) -> float:
         """The same sums with the operands' parts exchanged: (XW)ᵀ = WᵀXᵀ, and it is Wᵀ that is pruned."""

@@ -23,6 +23,20 @@ def batches_named(text: str) -> tuple[int, ...]:
     return batches
 
 
+def contexts_named(text: str) -> tuple[int, ...]:
+    """Lengths of KV caches from a list such as 1024,4096, in ascending order.
+
+    Raises AccelSimError for anything that is not a whole number of at least 1.
+    """
+    try:
+        contexts = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        contexts = ()
+    if not contexts or contexts[0] < 1:
+        raise AccelSimError(f"--context {text}: expected whole numbers of at least 1, such as 1024 or 1024,4096")
+    return contexts
+
+
 def batches_that_fit(workload: Workload) -> tuple[tuple[int, ...], str | None]:
     """The powers of two up to 256 that the workload can make decode steps of, and why larger ones are left out.
 

@@ -8,13 +8,13 @@ long as few tokens share a batch, since each needs other rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import groupby, product
 from typing import Any
 
 from accel_sim.arch import Arch
 from accel_sim.pattern import Pattern
-from accel_sim.simulation import Machine, Settings, Simulation, WorkloadStatistics
+from accel_sim.simulation import Machine, Result, Settings, Simulation, WorkloadStatistics
 from accel_sim.study.needed import share_of_weights
 from accel_sim.study.run import designs, label
 from accel_sim.workload import Scope, Workload, decode_workload
@@ -50,6 +50,19 @@ class DecodePoint:
     """Of the step's matrix products."""
     dense_dram_bytes: int
     bottleneck: str
+    context: int | None = None
+    """Positions in each KV cache, where that was asked for."""
+    mlp_cycles: int | None = None
+    """Of the MLPs' matrix products with their predictor; these four are None where the machine runs none."""
+    mlp_dense_cycles: int | None = None
+    predictor_cycles: int | None = None
+    """The part of `mlp_cycles` that predicts."""
+    predictor_energy_per_token_pj: float | None = None
+
+    @property
+    def mlp_speedup(self) -> float | None:
+        """Over dense, of the products that a predictor is about, itself included."""
+        return self.mlp_dense_cycles / self.mlp_cycles if self.mlp_cycles else None
 
 
 @dataclass(frozen=True)
@@ -74,23 +87,32 @@ def run_decode_study(
     archs: Sequence[Arch],
     workload: Workload,
     batches: Sequence[int],
-    context: int | None = None,
+    context: int | Sequence[int | None] | None = None,
     scope: Scope = "linear",
     on_progress: Callable[[str], Any] = lambda what: None,
 ) -> DecodeStudy:
-    """Every machine on a decode step of every batch. `on_progress` is called before each run.
+    """Every machine on a decode step of every batch; of several contexts each one, which then joins its name.
 
-    Raises AccelSimError for batches that the workload cannot make, and as `simulate` does.
+    `on_progress` is called before each run. Raises AccelSimError for batches that the workload cannot make, and as
+    `simulate` does.
     """
-    points, source = [], ""
-    for batch in sorted(batches):
-        step = WorkloadStatistics(decode_workload(workload, batch, context))
+    contexts = context if isinstance(context, Sequence) else (context,)
+    series: dict[str, list[DecodePoint]] = {
+        _name(arch, pattern, length, contexts): [] for (arch, pattern), length in product(designs(archs), contexts)
+    }
+    source = ""
+    for batch, length in product(sorted(batches), contexts):
+        step = WorkloadStatistics(decode_workload(workload, batch, length))
         source = _source(step.workload, scope)
         for arch, pattern in designs(archs):
-            on_progress(f"{label(arch, pattern)}, batch {batch}")
-            points.append(_point(arch, pattern, step, batch, scope))
-    order = [label(arch, pattern) for arch, pattern in designs(archs)]
-    return DecodeStudy(source, scope, tuple(sorted(points, key=lambda point: order.index(point.machine))))
+            name = _name(arch, pattern, length, contexts)
+            on_progress(f"{name}, batch {batch}")
+            series[name].append(replace(_point(arch, pattern, step, batch, scope), machine=name, context=length))
+    return DecodeStudy(source, scope, tuple(point for points in series.values() for point in points))
+
+
+def _name(arch: Arch, pattern: Pattern | None, context: int | None, contexts: Sequence[int | None]) -> str:
+    return label(arch, pattern) + (f", context {context}" if len(contexts) > 1 else "")
 
 
 def _source(step: Workload, scope: Scope) -> str:
@@ -118,15 +140,48 @@ def _point(arch: Arch, pattern: Pattern | None, step: WorkloadStatistics, batch:
         dram_bytes=sum(layer.dram_bytes for layer in result.layers),
         dense_dram_bytes=sum(layer.dense_dram_bytes for layer in result.layers),
         bottleneck=result.bottleneck,
+        **_mlp(result, batch),
     )
+
+
+def _mlp(result: Result, batch: int) -> dict[str, Any]:
+    """The MLPs of a machine that predicts: the predictor's own products, and those that it is about."""
+    predictor = [layer for layer in result.layers if layer.kind == "predictor"]
+    if not predictor:
+        return {}
+    blocks = {layer.name.partition(".predictor.")[0] for layer in predictor}
+    about = [layer for layer in result.layers if layer.kind == "linear" and layer.name.rpartition(".")[0] in blocks]
+    return {
+        "mlp_cycles": sum(layer.cycles for layer in predictor + about),
+        "mlp_dense_cycles": sum(layer.dense_cycles for layer in about),
+        "predictor_cycles": sum(layer.cycles for layer in predictor),
+        "predictor_energy_per_token_pj": sum(layer.energy_pj for layer in predictor) / batch,
+    }
+
+
+def mlp_lines(study: DecodeStudy) -> list[str]:
+    """What MLPs gain by their predictor and what it takes itself, a line a machine that has one."""
+    lines = []
+    for machine in study.machines:
+        points = [point for point in study.of(machine) if point.mlp_cycles]
+        if not points:
+            continue
+        each = (
+            f"{point.mlp_speedup:.2f}× at batch {point.batch}"
+            f" (predictor {point.predictor_cycles / point.cycles:.1%} of the cycles)"
+            for point in points
+        )
+        lines.append(f"{machine}: MLPs with their predictor {', '.join(each)}")
+    return lines
 
 
 def _weights_needed(simulation: Simulation) -> float:
     """Of the linear projections' weights, those that the machine fetches rows or columns of."""
     fetched = total = 0.0
     for gemm in simulation.workload.gemms:
-        pattern = simulation.running(gemm).pattern
-        needed = simulation.statistics.nonzeros(gemm, pattern, simulation.skipping)
+        if gemm.kind != "linear":
+            continue
+        needed = simulation.nonzeros(gemm)
         weights = gemm.features * gemm.outputs * gemm.repeat
         fetched += weights * share_of_weights(gemm, needed)
         total += weights

@@ -60,4 +60,27 @@ def markdown(study: DecodeStudy) -> str:
         ]
         for point in study.points
     ]
-    return "\n".join([*parts, markdown_table(header, rows)])
+    return "\n".join([*parts, markdown_table(header, rows), *_mlp_table(study)])
+
+
+def _mlp_table(study: DecodeStudy) -> list[str]:
+    """The MLPs of machines that predict: the predictor's rows of its own."""
+    points = [point for point in study.points if point.mlp_cycles]
+    if not points:
+        return []
+    header = ["machine", "batch", "MLP cycles", "of these the predictor's", "MLP speed-up"]
+    header += ["predictor, of all cycles", "predictor, mJ per token", "of all energy"]
+    rows = [
+        [
+            point.machine,
+            str(point.batch),
+            f"{point.mlp_cycles:,}",
+            f"{point.predictor_cycles:,}",
+            f"{point.mlp_speedup:.3f}",
+            f"{point.predictor_cycles / point.cycles:.1%}",
+            f"{point.predictor_energy_per_token_pj / 1e9:.4g}",
+            f"{point.predictor_energy_per_token_pj / point.energy_per_token_pj:.1%}",
+        ]
+        for point in points
+    ]
+    return ["The MLPs' products, with the predictor in front of them:\n", markdown_table(header, rows)]

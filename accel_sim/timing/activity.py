@@ -14,6 +14,9 @@ from accel_sim.timing.stages import selects_at_load
 from accel_sim.timing.tiling import ACCUMULATOR_BYTES, chunk_step
 from accel_sim.workload import Gemm
 
+BITS_A_BYTE = 8
+"""Outputs that leave a threshold as bits, in a byte of SRAM."""
+
 
 @dataclass(frozen=True)
 class Activity:
@@ -60,6 +63,10 @@ class Activity:
     shared_buffer_write_bytes: int = 0
     vector_operations: int = 0
     """Lane operations of the vector unit (`scope: model`): one lane busy for one cycle."""
+    thresholded: int = 0
+    """Accumulators that are compared with a threshold, after they were scaled (`requantised` counts them too)."""
+    predictor_sram_read_bytes: int = 0
+    """Weights from the memory on chip that holds a predictor's; they go through the weight SRAM like all others."""
 
     def __add__(self, other: Activity) -> Activity:
         return Activity(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -106,7 +113,7 @@ def count_activity(gemm: Gemm, arch: Arch, pattern: Pattern | None, timing: Laye
         metadata_sram_write_bytes=metadata * (loaded_outputs if by_weights else loaded_rows),
         weight_sram_read_bytes=product.outputs * weight_column * token_panels,
         weight_sram_write_bytes=loaded_outputs * stored.weight_sram_bytes,
-        output_sram_write_bytes=pairs,
+        output_sram_write_bytes=-(-pairs // BITS_A_BYTE) if product.thresholds else pairs,
         output_sram_read_bytes=0 if product.outputs_on_chip else pairs,
         requantised=pairs,
         dram_read_bytes=chosen.dram_read_bytes,
@@ -115,6 +122,8 @@ def count_activity(gemm: Gemm, arch: Arch, pattern: Pattern | None, timing: Laye
         accumulator_sram_write_bytes=partial_sums,
         shared_buffer_read_bytes=int(chosen.traffic.buffered.sum()),
         shared_buffer_write_bytes=chosen.dram_read_bytes if arch.cores.shared_buffer_bytes else 0,
+        thresholded=pairs if product.thresholds else 0,
+        predictor_sram_read_bytes=int(chosen.traffic.held.sum()),
     )
 
 

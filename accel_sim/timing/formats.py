@@ -8,10 +8,13 @@ from accel_sim.arch.derived import array_pattern
 from accel_sim.arch.schema import Arch
 from accel_sim.pattern import Pattern
 from accel_sim.timing.product import Product
+from accel_sim.workload import Gemm
 
 SCALE_BYTES = 4
 """A float32 scale comes from DRAM with every token and with the weights of every output. Scales wait in registers
 beside the requantisers, not in SRAM."""
+THRESHOLD_BYTES = 4
+"""So does a float32 threshold, where outputs are compared with one."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,14 @@ def formats(product: Product, arch: Arch, pattern: Pattern | None) -> Formats:
         return Formats(in_memory + SCALE_BYTES, dense, in_sram + SCALE_BYTES, in_sram)
     if arch.sparsity.selector.placement != "load":
         in_memory = compressed_bytes(in_memory, arch, pattern)
-    return Formats(in_memory + SCALE_BYTES, in_sram, dense + SCALE_BYTES, dense)
+    constants = SCALE_BYTES + (THRESHOLD_BYTES if product.thresholds else 0)
+    return Formats(in_memory + SCALE_BYTES, in_sram, dense + constants, dense)
+
+
+def predictor_bytes(gemm: Gemm) -> int:
+    """What one of a predictor's products keeps on chip: its weights, a scale an output, and the thresholds."""
+    constants = SCALE_BYTES + (THRESHOLD_BYTES if gemm.thresholds else 0)
+    return gemm.outputs * (gemm.features + constants)
 
 
 def compressed_bytes(features: int, arch: Arch, pattern: Pattern | None) -> int:

@@ -132,6 +132,8 @@ def _leave_out(activations: _Operand, weights: _Operand, product: Product, arch:
         common.dram_bytes[1:] = 0
     if product.activations_on_chip:
         activations.dram_bytes[:] = 0
+    if product.weights_on_chip:
+        weights.dram_bytes[:] = 0
     resident = tiling.streaming == "resident" if tiling.held == "weights" else tiling.replacement == "never"
     if product.gathers_features and resident:  # the scan for what is needed has brought them
         activations.dram_bytes[:] = 0

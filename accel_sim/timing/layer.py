@@ -24,6 +24,7 @@ from accel_sim.timing.stages import (
     Traffic,
     compute_time,
     enlarged_compute_time,
+    load_cycles,
     pipeline,
     scanned_bytes,
     traffic,
@@ -201,15 +202,16 @@ def _breakdown(chosen: Plan, schedule: Schedule, arch: Arch, pattern: Pattern | 
     array = int(compute.array[computing].sum())
     products = kept_products(chosen.items, chosen.product, arch, pattern)[computing].sum()
     ideal = int(products) // (arch.array.rows * arch.array.cols * arch.array.lanes)
+    held = _from_predictor_memory(chosen, path, arch)
     return {
         "ideal_compute": ideal,
         "array_underuse": array - ideal,
         "fill_drain": int(waited[COMPUTE] + (compute.fill + compute.drain)[computing].sum()),
         "synchronisation": int(compute.synchronisation[computing].sum()),
         "weight_port": int(compute.weight_port[computing].sum()),
-        "sram": int(compute.sram[computing].sum()),
+        "sram": int(compute.sram[computing].sum()) + held,
         "selector": int(occupied[SELECT] + waited[SELECT]),
-        "dram": int(occupied[LOAD] + waited[LOAD]),
+        "dram": int(occupied[LOAD] + waited[LOAD]) - held,
         "requantise": int(occupied[REQUANTISE] + waited[REQUANTISE] + compute.requantise[computing].sum()),
         "write_back": int(occupied[STORE]),
     }
@@ -218,3 +220,12 @@ def _breakdown(chosen: Plan, schedule: Schedule, arch: Arch, pattern: Pattern | 
 def _computing(chosen: Plan, path: CriticalPath) -> np.ndarray:
     """bool [cores, items]: the product's items whose time in the array is on the path."""
     return path.occupied[:, path.occupied.shape[1] - chosen.items.tokens.shape[1] :, COMPUTE]
+
+
+def _from_predictor_memory(chosen: Plan, path: CriticalPath, arch: Arch) -> int:
+    """Cycles of the loads on the path that a memory on chip takes beyond the DRAM's own."""
+    if not chosen.product.weights_on_chip:
+        return 0
+    from_dram = load_cycles(replace(chosen.traffic, held=np.zeros_like(chosen.traffic.held)), arch)
+    beyond = load_cycles(chosen.traffic, arch) - from_dram
+    return int(beyond[path.occupied[:, -beyond.shape[1] :, LOAD]].sum())

@@ -40,6 +40,10 @@ class Product:
     activations_on_chip: bool = False
     """Activations stay in SRAM from the operation before: no DRAM traffic."""
     outputs_on_chip: bool = False
+    weights_on_chip: bool = False
+    """Weights come from a memory of their own on chip."""
+    thresholds: bool = False
+    """Outputs are compared with thresholds, which come with the weights; one bit each is left."""
 
     @classmethod
     def of(cls, gemm: Gemm, nonzeros: Nonzeros | None = None) -> Product:
@@ -56,6 +60,8 @@ class Product:
             gathers_features=known.features is not None,
             activations_on_chip=gemm.activations_on_chip,
             outputs_on_chip=gemm.outputs_on_chip,
+            weights_on_chip=gemm.weights_on_chip,
+            thresholds=gemm.thresholds,
         )
 
     def need_panels(self, arch: Arch) -> None:

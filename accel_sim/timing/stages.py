@@ -69,6 +69,8 @@ class Traffic:
     """To DRAM."""
     buffered: Integers
     """Through the buffer that the cores share, whether it came from DRAM or was still there; 0 without one."""
+    held: Integers
+    """From the memory on chip that holds a predictor's weights; what all cores share counts for the first one."""
 
 
 def compute_time(
@@ -138,7 +140,17 @@ def traffic(items: Items, product: Product, arch: Arch, pattern: Pattern | None)
         read = read + np.where(items.weights_again & ("weights" in held_back), 0, items.weight_bytes)
         buffered = fetched
     stored = np.where(items.completes & (not product.outputs_on_chip), items.tokens * items.outputs, 0)
-    return Traffic(read, stored, buffered)
+    return Traffic(read, stored, buffered, _held_on_chip(items, product, arch))
+
+
+def _held_on_chip(items: Items, product: Product, arch: Arch) -> Integers:
+    """Bytes of weights that come from a memory of their own: a code each; scales and thresholds wait beside it."""
+    if not product.weights_on_chip:
+        return np.zeros_like(items.loaded_weights)
+    held = items.loaded_weights.copy()
+    if arch.cores.split == "tokens":  # one transfer brings what all cores need
+        held[1:] = 0
+    return held
 
 
 def _held_in_shared_buffer(items: Items, product: Product, arch: Arch, pattern: Pattern | None) -> set[str]:
@@ -191,7 +203,8 @@ def pipeline(
     durations[..., SELECT] *= 1 + latencies.passes
     selecting = latencies.select if selects_at_load(arch, pattern) else 0
     through = through_array(arch, latencies.compute)
-    waits = [arch.dram.latency_cycles, selecting, through, latencies.requantise, 0]
+    latency = arch.dram.latency_cycles if moved.read.any() else 0
+    waits = [latency, selecting, through, latencies.requantise, 0]
     return Pipeline(durations, np.array(waits, dtype=np.int64), exclusive, shared, after_select)
 
 
@@ -247,9 +260,13 @@ def selects_at_load(arch: Arch, pattern: Pattern | None) -> bool:
 
 
 def load_cycles(moved: Traffic, arch: Arch) -> Integers:
-    """Cycles of each load: the memory or the shared buffer's port, whichever takes longer."""
+    """Cycles of each load: the memory, the shared buffer's port or a predictor's memory, whichever takes longest."""
     from_memory = np.ceil(moved.read / arch.dram.bytes_per_cycle).astype(np.int64)
-    return np.maximum(from_memory, -(-moved.buffered // arch.cores.shared_buffer_bytes_per_cycle))
+    on_chip = np.maximum(
+        -(-moved.buffered // arch.cores.shared_buffer_bytes_per_cycle),
+        -(-moved.held // arch.predictor.sram_bytes_per_cycle),
+    )
+    return np.maximum(from_memory, on_chip)
 
 
 def store_cycles(moved: Traffic, arch: Arch) -> Integers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -46,7 +46,8 @@ class Gemm:
     """How many equal products this stands for (experts under balanced routing; KV heads × sequences)."""
     load_weights: Callable[[], Weights] | None = None
     """Reads the projection's weights, where the source of the workload holds them."""
-    kind: Literal["linear", "attention", "lm_head"] = "linear"
+    kind: Literal["linear", "attention", "lm_head", "predictor"] = "linear"
+    """`predictor`: says which neurons of an MLP are needed; run by machines with a predictor, and by no other."""
     prunable: bool = True
     """False: always runs dense (attention, LM head, the router of a mixture of experts)."""
     layer: int | None = None
@@ -64,6 +65,15 @@ class Gemm:
     produces: str | None = None
     """Site whose features are the outputs of this product, with nothing in between (attention values: the site of
     o_proj)."""
+    predicted_site: str | None = None
+    """Site of a predictor's bits (codes 0 and 1), one a neuron: an output of this product (gate_proj, up_proj), or a
+    feature (down_proj)."""
+    behind_gate: bool = False
+    """Which neurons the gate made zero is known when this product starts (up_proj, where a predictor is)."""
+    thresholds: bool = False
+    """Every output is compared with a threshold of its own, and only the bit is kept."""
+    weights_on_chip: bool = False
+    """The weights stay in a memory of their own on chip: they do not come from DRAM."""
 
     def __post_init__(self) -> None:
         for quantity in ("tokens", "features", "outputs", "repeat"):
@@ -126,7 +136,7 @@ class Workload:
     source: str
     """One line for the report: the trace and its model, or the distribution, its seed and its sample."""
     gemms: tuple[Gemm, ...]
-    """The linear projections of the decoder blocks."""
+    """The linear projections of the decoder blocks, and what predicts which of their weights are needed."""
     sites: Mapping[str, SiteActivations]
     model: WholeModel | None = None
     """What surrounds the linear projections, where the source knows the model's shape."""
@@ -136,6 +146,8 @@ class Workload:
     """Decoder blocks of the model; the workload may hold fewer. None: there is no model."""
     phase: Literal["prefill", "decode"] = "prefill"
     """`decode`: rows are tokens of different sequences or steps."""
+    unpredicted: Mapping[str, SiteActivations | None] = field(default_factory=dict)
+    """Sites that a predictor's misses made zeros in, as they would be without it; None where nobody knows."""
     decode_step: Callable[[int, int | None], Workload] | None = None
     """Builds the workload of one decode step from a batch and a context; called by `decode_workload`."""
 

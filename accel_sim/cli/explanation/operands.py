@@ -7,6 +7,7 @@ from accel_sim.arch.schema import Mapping
 from accel_sim.arch.sparsity import GATHERS
 from accel_sim.cli.screen import count, size, times
 from accel_sim.simulation import Machine, Simulation
+from accel_sim.simulation.nonzeros import Skipping
 from accel_sim.timing import LayerTiming
 from accel_sim.timing.formats import SCALE_BYTES, formats
 from accel_sim.timing.layer import candidates
@@ -108,11 +109,14 @@ def _gathered(gemm: Gemm, timing: LayerTiming, machine: Machine) -> list[str]:
             f" {int(scan[:, LOAD].sum()):,} cycles, {int(scan[:, SELECT].sum()):,} of selection; the first weights wait"
             " for it",
         ]
-    if product.outputs < product.stored_outputs or gemm.consumer_site:
+    by = Skipping.of(machine.arch).outputs_site(gemm)
+    if by is not None:
         return [
             f"gathered: {product.outputs} of {product.stored_outputs} outputs are needed by some token of"
-            f" {gemm.consumer_site} ({product.outputs / product.stored_outputs:.1%}), known before the product starts"
+            f" {by} ({product.outputs / product.stored_outputs:.1%}), known before the product starts"
         ]
+    if machine.arch.predictor.is_built:
+        return ["nothing is gathered: no predictor speaks of this product"]
     return ["nothing is gathered: no layer is known to read these outputs one by one"]
 
 
@@ -126,11 +130,13 @@ def _traffic(timing: LayerTiming, machine: Machine) -> str:
         how = "on chip, where the operation before left them"
     elif product.gathers_features and not activations:
         how = "with the scan"
+    fetched = f"weights {size(weights)} ({times(weights / product.outputs / stored.weight_dram_bytes)})"
+    if product.weights_on_chip:
+        fetched = f"weights {size(int(moved.held.sum()))} from the predictor's own memory"
     outputs = "which stay on chip" if product.outputs_on_chip else size(int(moved.write.sum()))
-    return (
-        f"fetched: activations {how}, weights {size(weights)}"
-        f" ({times(weights / product.outputs / stored.weight_dram_bytes)}); outputs {outputs}"
-    )
+    if product.thresholds:
+        outputs = "which leave a bit each on chip"
+    return f"fetched: activations {how}, {fetched}; outputs {outputs}"
 
 
 def _mapping(timing: LayerTiming, machine: Machine) -> str:
