@@ -96,3 +96,11 @@ def test_the_grid_of_the_page_is_one():
 def test_the_page_names_every_key_of_a_row():
     page = PAGE.read_text(encoding="utf-8")
     assert [key for key in Evaluation.model_fields if f"`{key}`" not in page] == []
+
+
+def test_without_patterns_a_variant_is_a_recipe():
+    found = grid_recipes({"variants": {"naive": {"pattern": "2:4"}, "dense": {}}}, "g")
+    assert [recipe.name for recipe in found] == ["naive", "dense"]
+    assert str(found[0].default.pattern) == "2:4" and found[1].default.pattern is None
+    with pytest.raises(AccelSimError, match=r"g: variants.naive: default.pattern: .*each"):
+        grid_recipes({"variants": {"naive": {"pattern": "each"}}}, "g")

@@ -75,7 +75,7 @@ def evaluate(
     from accel_sim.evaluation.output import write_json, write_markdown
 
     check_outputs(out, json)
-    recipes = _recipes(recipe, grid)
+    recipes = recipes_of(recipe, grid)
     settings = EvaluationSettings(
         tokens=tokens,
         window=window,
@@ -95,7 +95,7 @@ def evaluate(
     report.print_written(written)
 
 
-def _recipes(sources: list[str], grid: Path | None) -> list[Recipe]:
+def recipes_of(sources: list[str], grid: Path | None) -> list[Recipe]:
     """What was named, each once. The dense model is measured anyway, so a recipe that does nothing is left out."""
     from accel_sim.errors import AccelSimError
     from accel_sim.evaluation import load_grid

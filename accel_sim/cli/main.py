@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from accel_sim.cli.capture import capture
+from accel_sim.cli.contextual import contextual
 from accel_sim.cli.cost import cost
 from accel_sim.cli.decode import decode
 from accel_sim.cli.equal_quality import equal_quality
@@ -53,6 +54,7 @@ def main() -> None:
         cost,
         schema,
     )
+    app.add_typer(contextual)
     app.callback()(_options)
     _run(app, "accel-sim")
 

@@ -10,7 +10,8 @@
         pattern: dense
 
 A variant holds what a recipe's `default` does, and `rules` of its own if it has some, which follow the common ones. The
-pattern becomes the variant's `pattern`, or whatever in it is called `each`.
+pattern becomes the variant's `pattern`, or whatever in it is called `each`. Without `patterns` every variant is one
+recipe, of its own name.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _EACH = "each"
 
 
 def load_grid(path: Path) -> list[Recipe]:
-    """The recipes of a grid file, named `variant pattern`, variant by variant.
+    """The recipes of a grid file, named `variant pattern` (`variant` where it has no patterns), variant by variant.
 
     Raises AccelSimError (one line, naming file and key) for a file that is not there or not a grid.
     """
@@ -42,7 +43,7 @@ def grid_recipes(content: Any, where: str) -> list[Recipe]:
     for key in content:
         if key not in _KEYS:
             raise AccelSimError(f"{where}: {key}: unknown key; accepted here: {', '.join(_KEYS)}")
-    patterns = _patterns(content.get("patterns"), where)
+    patterns = _patterns(content["patterns"], where) if "patterns" in content else [None]
     variants = content.get("variants")
     if not isinstance(variants, dict) or not variants:
         raise AccelSimError(f"{where}: variants: expected names, each with a treatment's keys, or {{}}")
@@ -50,7 +51,7 @@ def grid_recipes(content: Any, where: str) -> list[Recipe]:
     if not isinstance(common, list):
         raise AccelSimError(f"{where}: rules: expected a list")
     return [
-        _recipe(f"{name} {pattern}", keys, common, pattern, f"{where}: variants.{name}")
+        _recipe(f"{name} {pattern}" if pattern else name, keys, common, pattern, f"{where}: variants.{name}")
         for name, keys in variants.items()
         for pattern in patterns
     ]
@@ -67,7 +68,7 @@ def _patterns(given: Any, where: str) -> list[str]:
     return given
 
 
-def _recipe(name: str, keys: Any, common: list[Any], pattern: str, where: str) -> Recipe:
+def _recipe(name: str, keys: Any, common: list[Any], pattern: str | None, where: str) -> Recipe:
     if keys is None:
         keys = {}
     if not isinstance(keys, dict):
@@ -77,12 +78,14 @@ def _recipe(name: str, keys: Any, common: list[Any], pattern: str, where: str) -
         raise AccelSimError(f"{where}.rules: expected a list")
     default = {key: value for key, value in keys.items() if key != "rules"}
     rules = [*common, *own]
+    mapping = {"description": "", "default": default, "rules": rules}
+    if pattern is None:
+        return recipe_from_mapping(name, mapping, where)
     if not _places(default) and not any(map(_places, rules)):
         if "pattern" in default:
             raise AccelSimError(f"{where}.pattern: no place for the grid's patterns; expected '{_EACH}' somewhere")
         default["pattern"] = _EACH
-    mapping = _filled({"description": "", "default": default, "rules": rules}, pattern)
-    return recipe_from_mapping(name, mapping, where)
+    return recipe_from_mapping(name, _filled(mapping, pattern), where)
 
 
 def _places(content: Any) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -23,12 +24,14 @@ from accel_sim.evaluation.fingerprint import model_fingerprint
 from accel_sim.evaluation.generation import common_shares, continue_greedily
 from accel_sim.evaluation.journal import Journal
 from accel_sim.evaluation.metrics import compare_logits
+from accel_sim.evaluation.predictions import mean_quality
 from accel_sim.evaluation.result import DENSE, Blocks, Evaluation, evaluation_of
 from accel_sim.evaluation.settings import EvaluationSettings
 from accel_sim.evaluation.tasks import TaskSettings, run_task
 from accel_sim.evaluation.windows import cut_corpora
 from accel_sim.sparsify import Recipe
-from accel_sim.sparsify.context import Selections
+from accel_sim.sparsify.context import Predictions, Selections
+from accel_sim.sparsify.contextual.metrics import PredictorQuality
 from accel_sim.sparsify.fitting import needs_calibration
 from accel_sim.sparsify.live import sparsifier_of
 
@@ -112,13 +115,33 @@ class Evaluator:
 
     def evaluate(self, recipe: Recipe) -> list[Evaluation]:
         """One recipe on every kind of text, and on all of them together."""
-        key = _digest({name: each for name, each in recipe.as_mapping().items() if name != "description"})
+        key = _key(recipe)
         with self._sparsified_when_needed(recipe) as sparsified:
             windows = [self._window(recipe, key, index, sparsified) for index in range(len(self._windows))]
             shares = self._shares(recipe, key, sparsified) if self.settings.generation else None
             tasks = self._task_metrics(recipe.name, key, sparsified)
         blocks = [Blocks.model_validate(window["blocks"]) for window in windows]
         return self._results(recipe.name, blocks, shares, [window["selections"] for window in windows], tasks)
+
+    def predictions(self, recipe: Recipe) -> dict[str, PredictorQuality]:
+        """By gate projection, how well a recipe's predictors predict on the first window of each kind of text: means
+        over the windows. What a gate reads there is what the recipe makes of the layers before it."""
+        self.on_step(f"{recipe.name}: predictors")
+        with self._sparsified_when_needed(recipe) as sparsified:
+            found = self._findings.get(f"{_key(recipe)} predictions", lambda: self._measured_predictions(sparsified))
+        return {name: PredictorQuality(**quality) for name, quality in found.items()}
+
+    def _measured_predictions(self, sparsified: Callable[[], None]) -> dict[str, dict[str, float | None]]:
+        sparsified()
+        collected: Predictions = {}
+        sparsifier = sparsifier_of(self._model)
+        sparsifier.predictions = collected
+        try:
+            for index in range(0, len(self._windows), self.settings.windows):
+                window_logits(self._model, self._windows[index])
+        finally:
+            sparsifier.predictions = None
+        return {name: asdict(mean_quality(qualities)) for name, qualities in collected.items()}
 
     @contextmanager
     def _sparsified_when_needed(self, recipe: Recipe) -> Iterator[Callable[[], None]]:
@@ -314,6 +337,10 @@ def _counted_selections(model: Any) -> Iterator[Any]:
 def _check_finite(blocks: Blocks, what: str) -> None:
     if not torch.tensor([*blocks.nll, *blocks.kl]).isfinite().all():
         raise AccelSimError(f"{what}: the logits are not finite")
+
+
+def _key(recipe: Recipe) -> str:
+    return _digest({name: each for name, each in recipe.as_mapping().items() if name != "description"})
 
 
 def _digest(content: Any) -> str:

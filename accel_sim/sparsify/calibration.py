@@ -16,6 +16,7 @@ from accel_sim.errors import AccelSimError
 from accel_sim.sparsify.context import Context
 from accel_sim.sparsify.fitting import Calibration, check_calibration, fit, needs_calibration
 from accel_sim.sparsify.gradients import gradient_factors
+from accel_sim.sparsify.neurons import GateFits
 from accel_sim.sparsify.product import TreatedProduct
 from accel_sim.sparsify.recipe import Recipe, Treatment
 from accel_sim.sparsify.sites import activation_key, projections_by_site
@@ -58,7 +59,9 @@ def fit_model(
     if any(treatment.criterion == "gradient" for treatment in treatments.values()):
         gradients = gradient_factors(model, text, parameters)
     with torch.no_grad():
-        fitted = _fit_to_text(model, parameters, treatments, text.to(model.device), gradients)
+        fitted = _fit_to_text(
+            model, parameters, treatments, text.to(model.device), gradients, f"recipe {recipe.name}"
+        )
     missing = sorted(set(treatments) - set(fitted))
     if missing:
         raise AccelSimError(
@@ -85,12 +88,19 @@ def _fit_to_weights(model: nn.Module, parameters: Parameters, treatments: Treatm
 
 
 def _fit_to_text(
-    model: nn.Module, parameters: Parameters, treatments: Treatments, text: Tensor, gradients: dict[str, Tensor]
+    model: nn.Module,
+    parameters: Parameters,
+    treatments: Treatments,
+    text: Tensor,
+    gradients: dict[str, Tensor],
+    where: str,
 ) -> dict[str, TreatedProduct]:
     """A projection with pruned weights passes what it then gives on to the next ones, as SparseGPT does; all others are
     fitted to what the dense model reads."""
     decoder = decoder_of(model)
     sites = projections_by_site(decoder, parameters, text[:1, :_SITE_TOKENS])
+    gates = {name: treatment.neurons for name, treatment in treatments.items() if treatment.neurons}
+    gate_fits = GateFits(model, gates, where)
     siblings = {product.name: [each.weight for each in site] for site in sites for product in site}
     fitted: dict[str, TreatedProduct] = {}
     known: tuple[object, Tensor | None, Calibration] = (None, None, Calibration(None))
@@ -105,7 +115,8 @@ def _fit_to_text(
         if known[0] != activation_key(x):  # the tensor is kept too, so that no other one gets its memory and its key
             known = activation_key(x), x, Calibration(rows, sequences, siblings.get(name, [product.weight]))
         calibration = replace(known[2], gradient=gradients.get(name))
-        treated = fitted[name] = fit(treatments[name], product.weight, calibration)
+        treated = fit(treatments[name], product.weight, calibration)
+        treated = fitted[name] = replace(treated, predictor=gate_fits.fit(name, rows))
         if treated.treatment.weights is None:
             return None
         context = Context("prefill", sequences, len(rows) // sequences)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from accel_sim.errors import AccelSimError
+from accel_sim.sparsify.contextual.metrics import PredictorQuality
 from accel_sim.sparsify.recipe import Phase
 
 RANDOM_SEED = 0
@@ -27,6 +28,10 @@ class Selections:
         self.differing += int((((by_codes != 0) != (by_floats != 0)) & (codes != 0)).sum())
 
 
+Predictions = dict[str, list[PredictorQuality]]
+"""By gate projection, a quality for every forward pass."""
+
+
 @dataclass
 class Context:
     """One forward pass of `batch` sequences of `length` new tokens each."""
@@ -42,6 +47,8 @@ class Context:
     """Σx² [batch, K] of the tokens before this pass, for each running norm."""
     selections: Selections | None = None
     """Where selections are compared."""
+    predictions: Predictions | None = None
+    """Where the quality of predictors goes."""
 
     def column_norms(self, x: Tensor, running: bool, owner: Hashable) -> Tensor:
         """‖x_:,j‖ over the tokens of each sequence for x [n, K]: float32 [n, K] (CLACT, arXiv 2509.22166, eq. 4).

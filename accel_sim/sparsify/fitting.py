@@ -60,6 +60,7 @@ def needs_calibration(treatment: Treatment) -> str | None:
         f"shift: {treatment.shift}": treatment.prunes() and treatment.shift in ("static", "static_vector", "learned"),
         "low_rank.factors: fitted": treatment.low_rank is not None and treatment.low_rank.factors == "fitted",
         "output": treatment.prunes() and treatment.output != "none",
+        "neurons": treatment.neurons is not None,
         "criterion: gradient": treatment.prunes() and treatment.criterion == "gradient",
     }
     return next((key for key, needed in needs.items() if needed), None)

@@ -17,7 +17,7 @@ from accel_sim.capture.load import run_experts_one_by_one
 from accel_sim.capture.products import Product, ProductWatcher
 from accel_sim.capture.projections import decoder_of
 from accel_sim.sparsify.calibration import fit_model, treatable
-from accel_sim.sparsify.context import Context, Selections
+from accel_sim.sparsify.context import Context, Predictions, Selections
 from accel_sim.sparsify.product import Pruned, TreatedProduct
 from accel_sim.sparsify.recipe import Recipe
 from accel_sim.sparsify.sites import activation_key
@@ -61,6 +61,8 @@ class Sparsifier:
         self.recipe = recipe
         self.selections: Selections | None = None
         """Set it to count how often codes and floats select differently."""
+        self.predictions: Predictions | None = None
+        """Set it to collect how well neurons are predicted."""
         self._context = Context("prefill", 1, 1)
         self._running: dict[Any, Tensor] = {}
         self._last: tuple[Any, Tensor, dict[Any, Pruned]] | None = None
@@ -108,6 +110,7 @@ class Sparsifier:
             layout_known=told,
             squares=self._running,
             selections=self.selections,
+            predictions=self.predictions,
         )
 
     def _replace(self, product: Product) -> Tensor | None:
@@ -119,6 +122,7 @@ class Sparsifier:
             rows = x.detach().reshape(-1, x.shape[-1])
             pruned = self._prepared(treated, rows, x, product.name)
             y = treated.multiply(pruned, product.bias, self._context)
+            y = treated.silence(y, rows, self._context, product.name)
         return y.reshape(*x.shape[:-1], y.shape[-1]).to(x.dtype)
 
     def _prepared(self, treated: TreatedProduct, rows: Tensor, x: Tensor, name: str) -> Pruned:

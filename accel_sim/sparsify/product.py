@@ -15,6 +15,7 @@ from torch import Tensor
 from accel_sim.quantize.int8 import LARGEST_CODE
 from accel_sim.sparsify.arithmetic import dequantize, exact_product, hardware_factors, quantize
 from accel_sim.sparsify.context import Context
+from accel_sim.sparsify.neurons import GatePredictor
 from accel_sim.sparsify.recipe import Treatment
 from accel_sim.sparsify.torch_selection import keep_tensor, prune_tensor, token_medians
 
@@ -74,11 +75,13 @@ class TreatedProduct:
     """[F]; y is multiplied by 1 + it."""
     output_shift: Tensor | None = None
     """[F]"""
+    predictor: GatePredictor | None = None
+    """Of the outputs that are computed at all."""
 
     @property
     def input_key(self) -> Hashable:
         """Equal for products that can share what they multiply."""
-        read = self.treatment.model_copy(update={"weights": None, "output": "none"})
+        read = self.treatment.model_copy(update={"weights": None, "output": "none", "neurons": None})
         tensors = (self.smoothing, self.rotation, self.factors, self.shift)
         return (read, *map(_identity, tensors), self.threshold, self.tensor_scale)
 
@@ -125,6 +128,14 @@ class TreatedProduct:
             y = y if self.output_scale is None else y * (1 + self.output_scale)
             y = y if self.output_shift is None else y + self.output_shift
         return y if bias is None else y + bias
+
+    def silence(self, y: Tensor, x: Tensor, context: Context, owner: str) -> Tensor:
+        """y [n, F] with zeros for the neurons that are predicted dead from x [n, K], as the projection reads it."""
+        if self.predictor is None or not self.treatment.predicts(context.phase):
+            return y
+        if context.predictions is not None:
+            context.predictions.setdefault(owner, []).append(self.predictor.quality(x))
+        return self.predictor.silence(y, x)
 
     @property
     def _shifts_by_feature(self) -> bool:

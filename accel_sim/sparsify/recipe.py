@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, W
 
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
+from accel_sim.sparsify.contextual.options import PredictorOptions
 from accel_sim.sparsify.kept import DENSE, Kept, Unstructured, parse_kept
 from accel_sim.workload.rules import Projections, Strict
 from accel_sim.yaml_file import find_yaml, read_yaml, shipped_yaml
@@ -119,8 +120,11 @@ class Treatment(Strict):
     """Of `w8a8`: dynamic per token, or static per tensor from calibration."""
     score: Literal["floats", "codes"] = "floats"
     """Select by floats, as the papers do, or by INT8 codes and 8-bit factors, as the hardware does (`w8a8` alone)."""
+    neurons: PredictorOptions | None = None
+    """Of a gate projection: its outputs that a predictor calls dead are not computed, and count as zero."""
     phase: Literal["prefill", "decode", "both"] = "both"
-    """When activations are pruned; otherwise the projection runs without pattern and mitigations."""
+    """When activations are pruned and neurons predicted; otherwise the projection runs without pattern, mitigations and
+    predictor."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -136,6 +140,10 @@ class Treatment(Strict):
                 )
         return self
 
+    def predicts(self, phase: Phase) -> bool:
+        """Whether neurons are predicted in `phase`."""
+        return self.neurons is not None and self.phase in ("both", phase)
+
     def prunes(self, phase: Phase | None = None) -> bool:
         """Whether activations are pruned, in `phase` or at all."""
         return self.pattern is not None and (phase is None or self.phase in ("both", phase))
@@ -145,8 +153,9 @@ class Treatment(Strict):
         return self if self.prunes() else self.without_pruning()
 
     def without_pruning(self) -> Treatment:
-        """The same where nothing is pruned: smoothing, rotation, weights and precision stay."""
-        kept = ("smoothing", "rotation", "weights", "precision", "activation_scale")
+        """The same where nothing is pruned: smoothing, rotation, weights, precision and predicted neurons stay."""
+        kept = ["smoothing", "rotation", "weights", "precision", "activation_scale", "neurons"]
+        kept += ["phase"] if self.neurons else []
         return Treatment(**{name: getattr(self, name) for name in kept})
 
 
