@@ -10,7 +10,7 @@ OTHERS := 8x16_write_back 8x16_software 2x4_software 8x16_weight_stationary 8x16
 	16x16_elastic 16x16_unstructured weights_2x4 weights_8x16
 
 # Recipes that belong to no single model.
-RECIPES := $(filter-out %-8b %-7b %-a3b %-135m,$(basename $(notdir $(wildcard accel_sim/sparsify/data/recipes/*.yaml))))
+RECIPES := $(filter-out svdp% %-8b %-7b %-a3b %-135m,$(basename $(notdir $(wildcard accel_sim/sparsify/data/recipes/*.yaml))))
 
 # OpenMP threads that spin while they wait cost a factor of three on shared cores.
 export OMP_WAIT_POLICY := passive

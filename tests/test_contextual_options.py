@@ -99,3 +99,16 @@ def test_options_come_back_from_their_json(options):
 def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(ValidationError, match=message):
         PredictorOptions(**options)
+
+
+@pytest.mark.parametrize(("share", "rank"), [("2%", 31), ("0.5%", 8), ("0.001%", 1)])
+def test_a_rank_can_be_a_share_of_the_neurons(share, rank):
+    assert PredictorOptions(rank=share).rank_of(1536) == rank
+    assert PredictorOptions(rank=7).rank_of(1536) == 7
+    assert PredictorOptions(kind="oracle").rank_of(1536) is None
+
+
+@pytest.mark.parametrize("rank", ["%", "-1%", "two", 0])
+def test_other_ranks_are_refused(rank):
+    with pytest.raises(ValidationError, match="rank"):
+        PredictorOptions(rank=rank)

@@ -109,10 +109,10 @@ def _uncalibrated(
     if options.kind == "sign_bit":
         return SignBitPredictor(sign_bits(ffn.gate), torch.full_like(ffn.gate[:, 0], MAJORITY)), None
     if options.kind == "trained":
-        up, down = train_low_rank(x, ffn.realised(x), options.rank, seed=seed)
+        up, down = train_low_rank(x, ffn.realised(x), options.rank_of(ffn.intermediate), seed=seed)
         return LowRankPredictor(down, up, torch.zeros_like(ffn.gate[:, 0])), None
     factor = whitening_factor(x) if options.whitening else None
-    up, down = low_rank(ffn.gate, options.rank, factor.lower if factor else None)
+    up, down = low_rank(ffn.gate, options.rank_of(ffn.intermediate), factor.lower if factor else None)
     bias = torch.zeros_like(ffn.gate[:, 0]) if ffn.gate_bias is None else ffn.gate_bias
     return LowRankPredictor(down, up, bias), factor.ridge if factor else None
 

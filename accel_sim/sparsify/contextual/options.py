@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,7 @@ Bias = Literal["none", "const", "greedy"]
 Importance = Literal["gate", "gate_up", "full"]
 
 _WITH_RANK = ("svd", "trained")
+_SHARE = r"^\d+(\.\d+)?%$"
 
 
 class PredictorOptions(Strict):
@@ -23,8 +24,9 @@ class PredictorOptions(Strict):
     """Scores from the truncated SVD of the gate (`svd`, the paper's), from a low-rank classifier that learns which
     neurons are active (`trained`, as Deja Vu, 2310.17157), from signs alone (`sign_bit`, as SparseInfer, 2411.12692),
     or the layer's own gate, which no machine has beforehand (`oracle`: what a perfect predictor would give)."""
-    rank: int | None = Field(default=None, ge=1)
-    """Of `svd` and `trained`, which need it; the paper takes about 2 % of the intermediate size."""
+    rank: Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=_SHARE)] | None = None
+    """Of `svd` and `trained`, which need it: a number, or a share of the intermediate size such as 2%, which is about
+    what the paper takes."""
     sparsity: float = Field(default=0.5, gt=0, lt=1)
     """Share of (neuron, token) pairs to predict inactive, over the calibration's tokens."""
     relative: bool = False
@@ -52,10 +54,16 @@ class PredictorOptions(Strict):
     """What happens at that limit: the other neurons keep their last step and the target is met by what is left, or
     calibration ends short of the target, as in the paper's code."""
 
+    def rank_of(self, neurons: int) -> int | None:
+        """The rank for so many neurons, at least 1."""
+        if isinstance(self.rank, str):
+            return max(1, round(float(self.rank.removesuffix("%")) / 100 * neurons))
+        return self.rank
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.kind in _WITH_RANK and self.rank is None:
-            raise AccelSimError(f"rank: kind {self.kind} needs one; about 2 % of the intermediate size works well")
+            raise AccelSimError(f"rank: kind {self.kind} needs one, such as 2% of the neurons")
         if self.kind not in _WITH_RANK and self.rank is not None:
             raise AccelSimError(f"rank {self.rank}: kind {self.kind} has none; leave it out")
         if self.kind != "svd" and not self.whitening:
