@@ -69,3 +69,32 @@ def _clear_of_the_jump(ffn: GatedFFN, x: np.ndarray) -> bool:
     gate = x.astype(np.float64) @ ffn.gate.T.astype(np.float64) + ffn.gate_bias
     size = np.abs(x.astype(np.float64)) @ np.abs(ffn.gate.T.astype(np.float64)) + np.abs(ffn.gate_bias)
     return bool((np.abs(gate - ffn.threshold) > _gamma(ffn.features + 2) * size).all())
+
+
+def as_bool(mask: np.ndarray) -> np.ndarray:
+    return mask if mask.dtype == bool else mask > 0
+
+
+def refuses_what_it_must(executor) -> None:
+    """An executor class on tensors names bad values and shapes."""
+    import pytest
+    import torch
+
+    from accel_sim import AccelSimError
+    from accel_sim.executors.torch_ffn import TorchFFN
+
+    ffn = executor(TorchFFN.of(random_ffn(5, 3)))
+    x, scores = torch.ones(2, 5), torch.ones(2, 3)
+    bad_x, bad_scores = x.clone(), scores.clone()
+    bad_x[1, 4] = bad_scores[1, 2] = torch.nan
+    for arguments, message in (
+        ((bad_x, scores), "x: token 1, feature 4 is nan"),
+        ((x, bad_scores), "score of token 1, neuron 2 is nan"),
+        ((x[0],), r"x: got torch.float32 \[5\], expected floats \[tokens, 5\]"),
+        ((x.int(),), "x: got torch.int32"),
+        ((x, scores[:, :2]), r"mask: got torch.float32 \[2, 2\], expected bool or float scores \[2, 3\]"),
+        ((x, scores > 0, "both"), "pipeline 'both'"),
+        ((x, None, "parallel"), "'parallel' without a mask"),
+    ):
+        with pytest.raises(AccelSimError, match=message):
+            ffn.run(*arguments)

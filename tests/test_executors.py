@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 import pytest
-from executor_helpers import SIZES, error_bound, masks, random_ffn, random_x
+from executor_helpers import SIZES, as_bool, error_bound, masks, random_ffn, random_x
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,10 +11,6 @@ from accel_sim import AccelSimError
 from accel_sim.executors import PIPELINES, GatedFFN, LowRank, NumbaExecutor, QuantizedFFN, bfloat16, reference, run
 
 ACTIVATIONS = ({}, {"activation": "drelu"}, {"threshold": 0.3}, {"activation": "drelu", "threshold": 0.3})
-
-
-def as_bool(mask):
-    return mask > 0 if mask.dtype != bool else mask
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)

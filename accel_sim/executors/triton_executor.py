@@ -28,11 +28,10 @@ class TritonExecutor:
             raise AccelSimError(
                 f"executor 'triton': {error.name} is not installed; pip install 'accel_sim[gpu]'"
             ) from None
-        interpreted = type(triton_kernels.gate_kernel).__name__ == "InterpretedFunction"
-        if ffn.gate.device.type != "cuda" and not interpreted:
+        if ffn.gate.device.type != "cuda" and not triton_kernels.INTERPRETED:
             raise AccelSimError(
                 f"executor 'triton': weights on {ffn.gate.device}; it needs a CUDA device, or TRITON_INTERPRET=1 in the"
-                " environment before it is first used (slow: for checking)"
+                " environment before triton is imported (slow: for checking)"
             )
         if ffn.gate.dtype not in _DTYPES:
             raise AccelSimError(f"executor 'triton': weights of {ffn.gate.dtype}; expected one of {_DTYPES}")

@@ -5,7 +5,7 @@ where no token wants it. The gate's output overwrites the scores. Down stores W_
 of neurons to partial sums that the reduction adds in order: no atomics, so the same bits every time. Weights are
 fp32, fp16 or bf16, sums fp32.
 
-With TRITON_INTERPRET=1 in the environment, when this module is first imported, they run on the CPU.
+With TRITON_INTERPRET=1 in the environment before triton is first imported, they run on the CPU.
 """
 
 from __future__ import annotations
@@ -99,3 +99,7 @@ def reduce_kernel(partial, bias, y, chunks, tokens, features, BLOCK_K: tl.conste
         total += tl.load(partial + (chunk * tokens + token) * features + k, mask=inside, other=0.0)
     total += tl.load(bias + k, mask=inside, other=0.0)
     tl.store(y + token * features + k, total, mask=inside)
+
+
+INTERPRETED = not any(isinstance(each, triton.JITFunction) for each in (gate_kernel, tl.sum))
+"""Whether these kernels run on the CPU; triton's own functions decide when triton is imported, ours here."""
