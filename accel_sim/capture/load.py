@@ -13,6 +13,7 @@ import transformers
 
 from accel_sim.capture.default_model import default_model_file
 from accel_sim.capture.options import CaptureOptions
+from accel_sim.capture.relu_form import apply_label
 from accel_sim.errors import AccelSimError
 from accel_sim.trace.reader import file_sha256
 
@@ -51,6 +52,7 @@ def load_model(options: CaptureOptions, on_status: Callable[[str], None] = lambd
     ) as error:  # transformers raises OSError, ValueError, KeyError, ImportError … for one cause: no model
         raise AccelSimError(f"model {name}: cannot be loaded: {type(error).__name__}: {error}") from error
     run_experts_one_by_one(model)
+    apply_label(model, Path(where))
     device = choose_device(options.device)
     digest = file_sha256(Path(where) / gguf) if gguf else None
     return LoadedModel(model.to(device).eval(), tokenizer, name, digest)
