@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from accel_sim.capture.projections import decoder_blocks
 from accel_sim.errors import AccelSimError
@@ -33,7 +34,7 @@ class GatedMLP:
     def as_tensors(self) -> TorchFFN:
         """Its weights where they are; down is copied, transposed."""
         gate, up, down = (getattr(self.module, name) for name in _NAMES)
-        biases = (_bias(linear) for linear in (gate, up, down))
+        biases = (_bias(each) for each in (gate, up, down))
         return TorchFFN(
             gate.weight.detach(),
             up.weight.detach(),
@@ -110,16 +111,17 @@ def _computes(mlp: GatedMLP) -> bool:
     weight = gate.weight
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((4, weight.shape[1]), np.float32))
     x = x.to(weight.device, weight.dtype)
-    gated, raised = gate(x), up(x)
+    # from the weights: called as a module, a projection may do more (a hook that puts a ReLU on up)
+    gated, raised = (linear(x, each.weight, each.bias) for each in (gate, up))
     product = _cut(gated, mlp.threshold) * (raised.relu() if mlp.activation == "drelu" else raised)
-    expected, answered = down(product), mlp.module(x)
+    expected, answered = linear(product, down.weight, down.bias), mlp.module(x)
     return bool((answered - expected).abs().max() <= _TOLERANCE * expected.abs().max())
 
 
-def _bias(linear: nn.Linear) -> Tensor:
-    if linear.bias is None:
-        return torch.zeros(linear.weight.shape[0], device=linear.weight.device)
-    return linear.bias.detach().float()
+def _bias(projection: nn.Linear) -> Tensor:
+    if projection.bias is None:
+        return torch.zeros(projection.weight.shape[0], device=projection.weight.device)
+    return projection.bias.detach().float()
 
 
 def _array(weight: Tensor) -> np.ndarray:
