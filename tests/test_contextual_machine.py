@@ -20,6 +20,7 @@ from accel_sim.cli.simulate import simulate as simulate_command
 from accel_sim.simulation import Machine, Settings, Simulation, WorkloadStatistics, simulate
 from accel_sim.simulation.demand import demand_regions, demand_requests
 from accel_sim.simulation.simulate import operations_on
+from accel_sim.study.contextual_zeros import zeros_behind_an_active_gate
 from accel_sim.study.decode import run_decode_study
 from accel_sim.study.decode_output import markdown
 from accel_sim.timing import CAUSES
@@ -29,6 +30,7 @@ from accel_sim.workload import (
     DrawnNeurons,
     Gemm,
     SiteActivations,
+    Weights,
     Workload,
     contextual_workload,
     decode_workload,
@@ -580,3 +582,24 @@ def test_a_trace_has_no_drawn_neurons():
     assert contextual(SHIPPED, None, None, None) is SHIPPED
     step = decode_workload(fitted(SHIPPED, MASKS, ContextualOptions(32)), 1)
     assert any(gemm.kind == "predictor" for gemm in step.gemms)
+
+
+# Zeros that are not the gate's
+
+
+def test_zeros_behind_an_active_gate_are_counted():
+    generator = np.random.default_rng(5)
+    codes, scales = generator.integers(-9, 10, (4, 12)).astype(np.int8), np.ones(4, np.float32)
+    weights = Weights(generator.integers(-9, 10, (12, 30)).astype(np.int8), np.ones(30, np.float32))
+    product = generator.integers(-1, 2, (4, 30)).astype(np.int8)
+    gate = Gemm("mlp.gate_proj", "x", 4, 12, 30, load_weights=lambda: weights, consumer_site="h")
+    sites = {"x": SiteActivations(lambda: (codes, scales)), "h": SiteActivations(lambda: (product, scales))}
+    counted = zeros_behind_an_active_gate(Workload("one", "given", (gate,), sites))
+    pairs = [
+        (sum(int(codes[t, k]) * int(weights.codes[k, j]) for k in range(12)) > 0, product[t, j] == 0)
+        for t in range(4)
+        for j in range(30)
+    ]
+    assert counted == sum(active and zero for active, zero in pairs) / sum(active for active, _ in pairs)
+    with pytest.raises(AccelSimError, match="needs its weights"):
+        zeros_behind_an_active_gate(Workload("one", "given", (replace(gate, load_weights=None),), sites))

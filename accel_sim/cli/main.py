@@ -14,6 +14,7 @@ from rich.console import Console
 
 from accel_sim.cli.capture import capture
 from accel_sim.cli.contextual import contextual
+from accel_sim.cli.contextual_published import contextual_published
 from accel_sim.cli.cost import cost
 from accel_sim.cli.decode import decode
 from accel_sim.cli.equal_quality import equal_quality
@@ -47,6 +48,7 @@ def main() -> None:
         pareto,
         masks,
         decode,
+        contextual_published,
         validate,
         prove,
         rtl,
