@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
 
-from accel_sim.executors.prefetch import fetch
+from accel_sim.executors.prefetch import fetch_start
 from accel_sim.executors.reference import LANES
 
 _STEP = 4
@@ -97,7 +97,7 @@ def gate_rows(weight, bias, x, mask, rows, threshold, parts, h):
         lanes = np.empty(LANES, np.float32)
         for i in range(n * part // parts, n * (part + 1) // parts):
             j = rows[i]
-            fetch(weight[rows[min(i + 1, n - 1)]])
+            fetch_start(weight[rows[min(i + 1, n - 1)]])
             for t in range(x.shape[0]):
                 h[i, t] = 0
                 if mask[t, j]:
@@ -118,7 +118,7 @@ def up_rows(weight, bias, x, mask, rows, chosen, sequential, rectified, parts, h
         for c in range(n * part // parts, n * (part + 1) // parts):
             i = chosen[c]
             j = rows[i]
-            fetch(weight[rows[chosen[min(c + 1, n - 1)]]])
+            fetch_start(weight[rows[chosen[min(c + 1, n - 1)]]])
             for t in range(x.shape[0]):
                 if (h[i, t] != 0) if sequential else mask[t, j]:
                     value = _dot(weight[j], x[t], lanes) + bias[j]
@@ -139,8 +139,6 @@ def down_rows(weight, bias, h, rows, chosen, parts, y):
             i0, i1, i2, i3 = chosen[c], chosen[c + 1], chosen[c + 2], chosen[c + 3]
             w0, w1 = weight[rows[i0], first:last], weight[rows[i1], first:last]
             w2, w3 = weight[rows[i2], first:last], weight[rows[i3], first:last]
-            for n in range(c + _STEP, min(c + 2 * _STEP, chosen.size)):
-                fetch(weight[rows[chosen[n]], first:last])
             for t in range(tokens):
                 h0, h1, h2, h3 = h[i0, t], h[i1, t], h[i2, t], h[i3, t]
                 sums = y[t, first:last]
@@ -186,7 +184,7 @@ def integer_gate_rows(weight, scale, bias, x, x_scale, mask, rows, threshold, pa
     for part in prange(parts):
         for i in range(n * part // parts, n * (part + 1) // parts):
             j = rows[i]
-            fetch(weight[rows[min(i + 1, n - 1)]])
+            fetch_start(weight[rows[min(i + 1, n - 1)]])
             for t in range(x.shape[0]):
                 h[i, t] = 0
                 if mask[t, j]:
@@ -204,7 +202,7 @@ def integer_up_rows(weight, scale, bias, x, x_scale, mask, rows, chosen, sequent
         for c in range(n * part // parts, n * (part + 1) // parts):
             i = chosen[c]
             j = rows[i]
-            fetch(weight[rows[chosen[min(c + 1, n - 1)]]])
+            fetch_start(weight[rows[chosen[min(c + 1, n - 1)]]])
             for t in range(x.shape[0]):
                 if (h[i, t] != 0) if sequential else mask[t, j]:
                     total = np.float32(_integer_dot(weight[j], x[t]))
@@ -225,8 +223,6 @@ def integer_down_rows(weight, scale, bias, codes, code_scale, rows, chosen, part
             i0, i1, i2, i3 = chosen[c], chosen[c + 1], chosen[c + 2], chosen[c + 3]
             w0, w1 = weight[rows[i0], first:last], weight[rows[i1], first:last]
             w2, w3 = weight[rows[i2], first:last], weight[rows[i3], first:last]
-            for n in range(c + _STEP, min(c + 2 * _STEP, chosen.size)):
-                fetch(weight[rows[chosen[n]], first:last])
             for t in range(tokens):
                 h0, h1 = np.int32(codes[t, i0]), np.int32(codes[t, i1])
                 h2, h3 = np.int32(codes[t, i2]), np.int32(codes[t, i3])
