@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from accel_sim.cli.model_options import ComputeDtypeOption, DeviceOption, ModelOption, keep_libraries_quiet
+from accel_sim.cli.model_options import MODEL, DeviceOption, ModelOption, keep_libraries_quiet
 
 if TYPE_CHECKING:
     from accel_sim.capture.options import CaptureOptions
@@ -63,7 +63,14 @@ def reluify(
         int, typer.Option(help="Of each kind of held-out text.", rich_help_panel=_MUCH)
     ] = 1024,
     seed: Annotated[int, typer.Option(help="Of the order of the text.", rich_help_panel=_HOW)] = 0,
-    dtype: ComputeDtypeOption = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="Type of the forward passes: float32, bfloat16, or auto: bfloat16 where the device has instructions"
+            " for it. Weights learn in float32 and are stored as the model's.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "auto",
     device: DeviceOption = "auto",
     export: Annotated[
         Path | None,
@@ -130,6 +137,6 @@ def _print(label: Label, folder: Path) -> None:
         table.add_row(state, *perplexities, f"{one.kl[ALL]:.3f}", f"{one.mean_gate_zeros:.1%}")
     screen.print(table)
     screen.print(label.statement, markup=False)
-    if not label.form.activation == "relu" or label.form.threshold:
+    if label.form.activation != "relu" or label.form.threshold:
         report.note("transformers alone runs the folder as plain ReLU; accel-sim reads the label and runs it as it is")
     report.print_written([folder / name for name in ("model.safetensors", LABEL_NAME, REPORT_NAME, PICTURE_NAME)])

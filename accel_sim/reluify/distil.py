@@ -60,7 +60,7 @@ class Distillation:
         for name, (first, second) in moments.items():
             parameter = self._parameters[name]
             self._adam.state[parameter] = {
-                "step": torch.tensor(float(progress.steps)),
+                "step": torch.tensor(float(progress.steps), device=parameter.device),
                 "exp_avg": first.to(parameter.device),
                 "exp_avg_sq": second.to(parameter.device),
             }

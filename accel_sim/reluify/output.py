@@ -32,6 +32,7 @@ def write_folder(folder: Path, model: nn.Module, tokenizer: Any, dtype: torch.dt
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         for path in sorted(temporary.iterdir()):
+            path.chmod(0o644)
             os.replace(path, folder / path.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -204,7 +204,7 @@ def _check_enough(windows: TrainingWindows, settings: ReluifySettings) -> None:
     least = settings.refit_windows + settings.batch
     if len(windows.token_ids) < least:
         raise AccelSimError(
-            f"the training text has {len(windows.token_ids)} windows of {settings.window} tokens; the refit and one step "
+            f"the training text has {len(windows.token_ids)} windows of {settings.window} tokens; refit and one step "
             f"need {least}; expected more --text, or fewer --refit-tokens"
         )
 

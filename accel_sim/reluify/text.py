@@ -73,10 +73,8 @@ def training_text(paths: Sequence[Path] = ()) -> TrainingText:
 
     Raises AccelSimError for a file that cannot be read, and where nothing is left to learn from.
     """
-    if paths:
-        origins = [(GIVEN, text.name, [text.content]) for text in read_texts(paths)]
-    else:
-        origins = list(_standard())
+    files = ((GIVEN, text.name, [text.content]) for text in read_texts(paths))
+    origins = files if paths else _standard()
     documents: dict[str, list[str]] = {}
     sources = []
     for kind, name, contents in origins:
