@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from accel_sim import AccelSimError, cost
 from accel_sim.arch import load_arch
-from accel_sim.cli.contextual_options import contextual, fitted
+from accel_sim.cli.contextual_options import contextual
 from accel_sim.cli.decode import decode
 from accel_sim.cli.inputs import shipped_trace
 from accel_sim.cli.simulate import simulate as simulate_command
@@ -576,12 +576,38 @@ def test_predictors_that_are_none_are_refused(text, message):
         drawn_predictor(text)
 
 
-def test_a_trace_has_no_drawn_neurons():
-    with pytest.raises(AccelSimError, match="a fitted predictor's to say"):
-        contextual(SHIPPED, "rank=32,predicted=0.5,realised=0.9", shipped_trace(), None)
+def test_drawn_neurons_are_of_published_shapes_and_fitted_ones_of_a_trace(tmp_path):
     assert contextual(SHIPPED, None, None, None) is SHIPPED
-    step = decode_workload(fitted(SHIPPED, MASKS, ContextualOptions(32)), 1)
-    assert any(gemm.kind == "predictor" for gemm in step.gemms)
+    with pytest.raises(AccelSimError, match="for a trace give a folder of `accel-sim contextual fit`"):
+        contextual(SHIPPED, "rank=32,predicted=0.5,realised=0.9", shipped_trace(), None)
+    with pytest.raises(AccelSimError, match="fitted predictors answer for captured activations"):
+        contextual(preset_workload("smollm2-135m", 4), str(tmp_path), None, "smollm2-135m")
+    with pytest.raises(AccelSimError, match="holds no predictors"):
+        contextual(SHIPPED, str(tmp_path), shipped_trace(), None)
+
+
+def test_a_folder_of_fitted_predictors_answers_for_a_trace(tmp_path):
+    torch = pytest.importorskip("torch")
+    from accel_sim.sparsify.contextual import PredictorOptions
+    from accel_sim.sparsify.contextual.fit import Fitted
+    from accel_sim.sparsify.contextual.machine import FittedNeurons
+    from accel_sim.sparsify.contextual.predictor import LowRankPredictor
+    from accel_sim.sparsify.contextual.storage import StoredPredictors, write_predictors
+
+    random = torch.Generator().manual_seed(0)
+    gates = {gemm.layer: gemm for gemm in SHIPPED.gemms if gemm.name.endswith("gate_proj")}
+    layers = {}
+    for layer, gate in gates.items():
+        down, up = (torch.randn(shape, generator=random) for shape in ((8, gate.features), (gate.outputs, 8)))
+        predictor = LowRankPredictor(down, up, torch.zeros(gate.outputs))
+        layers[layer] = Fitted(predictor, PredictorOptions(rank=8), 0.5, 0.5, 0.5)
+    write_predictors(tmp_path, StoredPredictors("one", "f" * 64, {}, layers))
+    step = decode_workload(contextual(SHIPPED, str(tmp_path), shipped_trace(), None), 2)
+    gate = next(gemm for gemm in step.gemms if gemm.name.endswith("gate_proj"))
+    predicted = FittedNeurons(tmp_path).predicted(gate.layer, *step.sites[gate.site].load())
+    assert np.array_equal(step.sites[gate.predicted_site].load()[0], predicted)
+    assert "neurons predicted in INT8 by predictors fitted to one" in step.source
+    assert [gemm.outputs for gemm in step.gemms if gemm.name.endswith("predictor.fc1")] == [8] * len(gates)
 
 
 # Zeros that are not the gate's

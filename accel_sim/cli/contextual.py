@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from accel_sim.cli.contextual_published import contextual_published
 from accel_sim.cli.model_options import (
     CalibrationOption,
     CalibrationTokensOption,
@@ -31,7 +32,7 @@ _WHAT, _OUT = "What is predicted", "Where it goes"
 
 contextual = typer.Typer(
     name="contextual",
-    help="Predictors of the neurons that a token needs: fit them, and see how well they predict.",
+    help="Predictors of the neurons that a token needs: fit them, see how well they predict, and what papers gained.",
     no_args_is_help=True,
 )
 
@@ -56,7 +57,7 @@ def fit(
         ),
     ] = None,
 ) -> None:
-    """Fit a predictor to each layer's gate from calibration text and store it, for `decode --neurons` and executors."""
+    """Fit a predictor to each layer's gate on calibration text, for `decode --contextual` and executors."""
     keep_libraries_quiet()
     from accel_sim.capture.options import CaptureOptions, require_libraries
     from accel_sim.cli import report
@@ -129,6 +130,9 @@ def evaluate(
     written = write_predictors(found, source, out)
     _print_qualities(found, source)
     report.print_written(written)
+
+
+contextual.command("published")(contextual_published)
 
 
 def _check_predicts(recipes: list[Recipe]) -> None:

@@ -14,7 +14,6 @@ from rich.console import Console
 
 from accel_sim.cli.capture import capture
 from accel_sim.cli.contextual import contextual
-from accel_sim.cli.contextual_published import contextual_published
 from accel_sim.cli.cost import cost
 from accel_sim.cli.decode import decode
 from accel_sim.cli.equal_quality import equal_quality
@@ -23,6 +22,7 @@ from accel_sim.cli.masks import masks
 from accel_sim.cli.pareto import pareto
 from accel_sim.cli.prove import prove
 from accel_sim.cli.recipes import recipes
+from accel_sim.cli.reluify import reluify
 from accel_sim.cli.rtl import rtl
 from accel_sim.cli.schema import schema
 from accel_sim.cli.sensitivity import sensitivity
@@ -38,6 +38,7 @@ def main() -> None:
     """`accel-sim COMMAND …`."""
     app = _app(
         capture,
+        reluify,
         trace,
         recipes,
         evaluate,
@@ -48,7 +49,6 @@ def main() -> None:
         pareto,
         masks,
         decode,
-        contextual_published,
         validate,
         prove,
         rtl,
