@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from accel_sim import AccelSimError
-from benchmarks import accel_forge, elastic, limits, peak_rates, quoted, scale_sim, sparsify, zig_zag
+from benchmarks import accel_forge, elastic, executors, limits, peak_rates, quoted, scale_sim, sparsify, zig_zag
 from benchmarks.children import ChildFailed
 from benchmarks.peers import ACCELFORGE, PEERS, SCALE_SIM, ZIGZAG, Environment, Peer, PeerMissing, prepare
 from benchmarks.progress import say
@@ -50,6 +50,7 @@ def collect(wanted: list[Peer], trace: Path) -> Iterator[Row]:
     yield from elastic.rows()
     yield from peak_rates.rows()
     yield from live_model()
+    yield from conditional_ffn()
     for peer in wanted:
         yield from compare(peer)
     yield from quoted.rows()
@@ -62,6 +63,15 @@ def live_model() -> Iterator[Row]:
         yield from sparsify.rows()
     except (AccelSimError, ModuleNotFoundError) as why:
         yield not_run(sparsify.GROUP, "SmolLM2-135M", str(why), sparsify.COMMAND, versions())
+
+
+def conditional_ffn() -> Iterator[Row]:
+    """The rows of the executors; one that says why where torch, their peer, is not installed."""
+    try:
+        say("a conditional FFN")
+        yield from executors.rows()
+    except ModuleNotFoundError as why:
+        yield not_run("Conditional FFN at decode", "executors", str(why), executors.COMMAND, versions())
 
 
 def compare(peer: Peer) -> list[Row]:

@@ -1,0 +1,60 @@
+"""The benchmark of the executors, on a small FFN and a tiny model: every row is there, and says what it should."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+ROOT = Path(__file__).parent.parent
+if str(ROOT) not in sys.path:  # the benchmarks are scripts of the checkout, not part of the package
+    sys.path.append(str(ROOT))
+
+from capture_helpers import PROMPT, tiny_model  # noqa: E402
+
+from benchmarks import decoding, executors  # noqa: E402
+
+SMALL = executors.Shape(features=96, neurons=200, rank=8)
+
+
+def test_every_sparsity_is_held_against_torch_the_ideal_the_paper_and_the_memory():
+    rows = list(executors.rows_of(SMALL, {0.5: 1.9, 0.95: 4.67}, rounds=1, cache_bytes=1 << 16))
+    names = [row.name for row in rows]
+    assert len(set(names)) == len(names)
+    assert all(row.ours > 0 and row.peer > 0 for row in rows)
+    ideal = {row.name.split(": ")[0]: row.peer for row in rows if "against 1/(1−s)" in row.name}
+    assert ideal["float32, 50% skipped"] == pytest.approx(2) and ideal["INT8, 95% skipped"] == pytest.approx(20)
+    assert len(ideal) == 3 * len(executors.SPARSITIES)
+    assert [row.peer for row in rows if "RTX 3090" in row.name] == [1.9, 4.67]
+    assert sum("weights fetched" in name for name in names) == 3 * len(executors.SPARSITIES)
+    assert sum("predictor of rank 8" in name for name in names) == 2
+
+
+def test_the_random_ffn_fetches_the_same_rows_of_all_three_matrices():
+    bench = executors._Bench(SMALL, rounds=1, cache_bytes=1 << 16)
+    ffn = bench.random_ffn()
+    for pipeline in ("sequential", "parallel"):
+        timed = bench._masked(executors.NumbaExecutor(ffn), 0.8)
+        rows = executors.NumbaExecutor(ffn).run(*timed.prepare(), pipeline).rows
+        assert rows.gate == rows.up == rows.down == 40
+    x = bench._x()
+    ours = executors.NumbaExecutor(ffn).run(x).y
+    assert np.allclose(executors._torch_dense(ffn)(x).numpy(), ours, rtol=1e-3, atol=1e-3 * np.abs(ours).max())
+
+
+def test_every_shape_has_the_papers_figures():
+    assert executors.PAPERS_CUDA.keys() == executors.SHAPES.keys()
+
+
+def test_a_model_decodes_with_and_without():
+    model = tiny_model("llama", hidden_act="relu")
+    rows = list(decoding.rows_of(model, np.array(PROMPT), None, new_tokens=6, rounds=1, name="tiny"))
+    assert len(rows) == 3 * len(decoding.EXECUTORS)
+    for speed, fetched, same in zip(*[iter(rows)] * 3, strict=True):
+        assert speed.unit == "tokens/s" and speed.ours > 0
+        assert 0 < fetched.ours < fetched.peer == 3 * 3 * 5 * 24  # matrices, layers, decode steps, neurons
+        assert same.ours == same.peer == 6
+    assert "forward" not in vars(model.model.layers[0].mlp)
