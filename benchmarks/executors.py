@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads
 
+from accel_sim import AccelSimError
 from accel_sim.executors import GatedFFN, LowRank, NumbaExecutor, QuantizedFFN
 from benchmarks.progress import say
 from benchmarks.rows import Row, markdown, write_json
@@ -241,15 +242,21 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    if arguments.model:
-        from benchmarks import decoding
-
-        made = list(decoding.rows(arguments.model, arguments.predictors, arguments.new_tokens, arguments.rounds or 3))
-    else:
-        made = list(rows(arguments.shape, arguments.rounds or 9))
+    try:
+        made = list(_asked(arguments))
+    except AccelSimError as error:
+        parser.error(str(error))
     print(markdown(made))
     if arguments.json:
         write_json(made, arguments.json)
+
+
+def _asked(arguments: argparse.Namespace) -> Iterator[Row]:
+    if not arguments.model:
+        return rows(arguments.shape, arguments.rounds or 9)
+    from benchmarks import decoding
+
+    return decoding.rows(arguments.model, arguments.predictors, arguments.new_tokens, arguments.rounds or 3)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Executors of the conditional FFN in NumPy and Numba: equal to the masked dense FFN, whatever the mask and threads."""
 
+import re
+from pathlib import Path
+
 import numba
 import numpy as np
 import pytest
@@ -230,3 +233,11 @@ def test_weights_that_cannot_be_used_are_refused():
 def test_weights_are_shared_and_not_copied():
     gate = np.ones((3, 5), np.float32)
     assert np.shares_memory(GatedFFN.of(gate, gate, np.ones((5, 3))).gate, gate)
+
+
+def test_the_example_of_the_page_runs():
+    page = (Path(__file__).parent.parent / "docs" / "executors.md").read_text(encoding="utf-8")
+    example = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    names = {}
+    exec(example, names)
+    assert names["y"].shape == names["codes"].shape == (1, names["d"])
