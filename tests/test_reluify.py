@@ -420,3 +420,25 @@ def test_text_that_is_too_short_is_refused(tmp_path):
 def test_a_type_that_gradients_leave_is_refused(tmp_path):
     with pytest.raises(AccelSimError, match="--dtype float16: gradients leave its range"):
         reluify_model(loaded(), options(tmp_path, "float16"), settings(), TEXT)
+
+
+def test_a_model_of_quantised_weights_is_refused():
+    model = tiny_model("llama")
+    codes = nn.Parameter(torch.zeros(24, 16, dtype=torch.int8), requires_grad=False)
+    model.model.layers[1].mlp.gate_proj.weight = codes
+    with pytest.raises(AccelSimError, match=r"layers.1.mlp.gate_proj.weight is quantised"):
+        pair_of(model, torch.float32)
+
+
+def test_a_model_that_comes_from_a_gguf_file_can_be_saved(tmp_path):
+    """transformers refuses to save one, though its weights are plain."""
+    import transformers
+
+    quantiser = pytest.importorskip("transformers.quantizers.quantizer_gguf")
+    from_file = loaded()
+    from_file.model.hf_quantizer = quantiser.GgufHfQuantizer(transformers.GgufConfig())
+    from_file.model.is_quantized = True
+    with pytest.raises(ValueError, match="not serializable"):
+        from_file.model.save_pretrained(tmp_path / "refused")
+    label = reluify_model(from_file, options(tmp_path / "made"), settings(), TEXT)
+    assert read_label(tmp_path / "made") == label

@@ -43,13 +43,15 @@ class Pair:
 def pair_of(model: nn.Module, arithmetic: torch.dtype) -> Pair:
     """`model`, which becomes the student and is a copy of the teacher until `swap`.
 
-    Raises AccelSimError for a model without gated FFNs, and for one whose gates are ReLUs already.
+    Raises AccelSimError for a model without gated FFNs, for one whose gates are ReLUs already, and for one of
+    quantised weights.
     """
     for layer, mlp in enumerate(gated_mlps(model)):
         if isinstance(mlp.act_fn, nn.ReLU | nn.Threshold):
             raise AccelSimError(
                 f"{type(model).__name__}: layer {layer} has a ReLU in its gate already; expected SiLU, GELU or the like"
             )
+    _forget_quantisation(model)
     model.requires_grad_(False)
     teacher = copy.deepcopy(model)
     for parameter in teacher.parameters():  # not the buffers: the rotary frequencies must stay exact
@@ -59,6 +61,18 @@ def pair_of(model: nn.Module, arithmetic: torch.dtype) -> Pair:
         for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
             projection.requires_grad_(True)
     return Pair(teacher, model, arithmetic)
+
+
+def _forget_quantisation(model: nn.Module) -> None:
+    """A model from a GGUF file has plain weights, but its notes of where it is from would keep it from being saved."""
+    quantised = next((name for name, each in model.named_parameters() if not each.is_floating_point()), None)
+    if quantised is not None:
+        raise AccelSimError(
+            f"{type(model).__name__}: {quantised} is quantised; expected a model of floating-point weights"
+        )
+    quantiser = getattr(model, "hf_quantizer", None)
+    if quantiser is not None:
+        quantiser.remove_quantization_config(model)
 
 
 def swap(pair: Pair, form: ReluForm) -> None:

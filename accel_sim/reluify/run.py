@@ -103,7 +103,8 @@ def reluify_model(
             "folder with --out"
         )
     if dtype != torch.bfloat16 or arithmetic == torch.float32:
-        loaded.model.float()
+        for parameter in loaded.model.parameters():  # not model.float(), which models from GGUF files refuse
+            parameter.data = parameter.data.float()
     pair = pair_of(loaded.model, arithmetic)
     Head(pair.teacher).check(torch.from_numpy(windows.token_ids[:1]).long().to(loaded.model.device))
     held_out = HeldOut(pair, loaded.tokenizer, settings)
