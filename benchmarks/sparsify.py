@@ -51,6 +51,14 @@ OTHERS: dict[str, dict[str, Any]] = {
 """One treatment each, so that what it adds to magnitude 8:16 can be read off."""
 FITTED = ("amber_8x16", "outstanding_8x16", "sparsegpt_8x16")
 """Shipped recipes whose fitting is timed: weights alone, activation maxima, second moments."""
+LEARNED: dict[str, dict[str, Any]] = {
+    "a shift of the inputs (L-PTS)": {"pattern": "8:16", "shift": "learned"},
+    "scale and shift of the outputs (LS, L-PTS)": {"pattern": "8:16", "output": "scale_and_shift"},
+    "low-rank factors (R-Sparse, rank 64)": {"pattern": "8:16", "low_rank": {"rank": 64, "factors": "fitted"}},
+}
+"""What is learned for every linear."""
+LONGEST_LEARNING = 600.0
+"""Seconds."""
 
 
 def rows(rounds: int = 3) -> Iterator[Row]:
@@ -77,6 +85,7 @@ def rows_of(model: Any, text: Any, *calibration: Any, rounds: int) -> Iterator[R
     yield from bench.metrics()
     yield from bench.generation()
     yield from bench.fitting()
+    yield from bench.learning()
 
 
 class _Bench:
@@ -153,6 +162,15 @@ class _Bench:
                 accel_sim.sparsify.remove(self.sparse)
             tokens = f"{self.calibration.numel():,} tokens of calibration"
             yield self._row(f"fitting {recipe} to {tokens}, against a dense forward pass over them", seconds, dense)
+
+    def learning(self) -> Iterator[Row]:
+        """Learned methods on every linear, against the time that they may take. Timed once."""
+        for name, treatment in LEARNED.items():
+            begin = time.perf_counter()
+            with _Sparsified(self.sparse, treatment, self.calibration):
+                seconds = time.perf_counter() - begin
+            tokens = f"{self.calibration.numel():,} tokens of calibration"
+            yield self._row(f"learning {name} from {tokens}", seconds, LONGEST_LEARNING, Wanted("most", 1))
 
     def _forward(self, name: str, treatment: dict[str, Any], wanted: Wanted | None = None) -> Row:
         with _Sparsified(self.sparse, treatment, self.calibration):

@@ -43,6 +43,8 @@ def test_every_treatment_is_timed_against_the_dense_model_and_none_is_left_behin
     monkeypatch.setattr(
         sparsify, "OTHERS", {**sparsify.OTHERS, "8:16 and rank 64": {"pattern": "8:16", "low_rank": {"rank": 3}}}
     )
+    low_rank = {"pattern": "8:16", "low_rank": {"rank": 3, "factors": "fitted"}}
+    monkeypatch.setattr(sparsify, "LEARNED", {**sparsify.LEARNED, "low-rank factors (R-Sparse, rank 64)": low_rank})
     ids = np.array(PROMPT)
     before = sparsify.forward(model, torch.tensor([PROMPT]))
     rows = list(sparsify.rows_of(model, ids, ids[::-1].copy(), np.roll(ids, 3), rounds=1))
@@ -57,6 +59,7 @@ def test_every_treatment_is_timed_against_the_dense_model_and_none_is_left_behin
     assert all(row.ours > 0 and row.peer > 0 and row.unit == "s" for row in rows)
     assert "8 tokens behind 2 prompts of 4" in next(name for name in names if "greedy" in name)
     assert sum(name.startswith("fitting ") for name in names) == len(sparsify.FITTED)
+    assert sum(name.startswith("learning ") for name in names) == len(sparsify.LEARNED)
 
 
 def test_a_model_that_is_not_there_stands_in_the_report_by_name(monkeypatch):
