@@ -5,8 +5,8 @@ product; down is split by output, and every thread adds the same neurons in the 
 product and each sum is rounded by itself, in the order of `reference.float_in_order`. Memory is the limit, so that
 order costs nothing.
 
-Of a batch, a row is fetched for the first token and comes from the cache for the others; it is multiplied with all of
-them, and what a token does not want is dropped. What a token gets does not depend on the batch it is in.
+Of a batch, a row is fetched for the first token that needs it and comes from the cache for the others. What a token
+gets does not depend on the batch it is in.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ from accel_sim.executors.prefetch import fetch_start
 from accel_sim.executors.reference import LANES
 
 _STEP = 4
-"""Neurons that are worked on side by side: rows apart from each other arrive faster together than one by one, and down
-loads and stores its outputs once for all of them."""
-_TURN = 8 * LANES
-"""Products of one row before the next row's turn."""
+"""Neurons that down adds in one pass over its outputs, which are loaded and stored once for all of them."""
 
 
 def _widen(stored):
@@ -37,31 +34,15 @@ def _widen_of(stored):
 
 
 @njit(cache=True, nogil=True)
-def _add_products(row, x, lanes):
-    """Add to lanes float32 [64] the products of row [k] and x float32 [k]."""
+def _dot(row, x, lanes):
+    """row [d] · x float32 [d], in `lanes` float32 [64]."""
     whole = row.size - row.size % LANES
+    lanes[:] = 0
     for k in range(0, whole, LANES):
         for lane in range(LANES):
             lanes[lane] += _widen(row[k + lane]) * x[k + lane]
     for lane in range(row.size - whole):
         lanes[lane] += _widen(row[whole + lane]) * x[whole + lane]
-
-
-@njit(cache=True, nogil=True)
-def _dots(weight, rows, x, lanes, sums):
-    """sums float32 [n] of rows [n ≤ 4] of weight [D, d], each · x float32 [d], in `lanes` float32 [4, 64]."""
-    lanes[:] = 0
-    for first in range(0, x.size, _TURN):
-        last = min(first + _TURN, x.size)
-        for i in range(rows.size):
-            _add_products(weight[rows[i], first:last], x[first:last], lanes[i])
-    for i in range(rows.size):
-        sums[i] = _folded(lanes[i])
-
-
-@njit(cache=True, nogil=True)
-def _folded(lanes):
-    """The sum of lanes float32 [64], by halves."""
     width = LANES // 2
     while width > 0:
         for lane in range(width):
@@ -77,24 +58,6 @@ def _integer_dot(row, x):
     for k in range(row.size):
         total = np.int32(total + np.int32(np.int32(row[k]) * np.int32(x[k])))
     return total
-
-
-@njit(cache=True, nogil=True)
-def _integer_dots(weight, rows, x, sums):
-    """sums int32 [n] of rows [n ≤ 4] of weight int8 [D, d], each · x int8 [d], exact."""
-    sums[:] = 0
-    for first in range(0, x.size, _TURN):
-        last = min(first + _TURN, x.size)
-        for i in range(rows.size):
-            sums[i] += _integer_dot(weight[rows[i], first:last], x[first:last])
-
-
-@njit(cache=True, nogil=True)
-def _gather(rows, first, last, together):
-    """The rows first…last−1, at most four, into `together` int64 [4]; returns those."""
-    for i in range(first, last):
-        together[i - first] = rows[i]
-    return together[: last - first]
 
 
 @njit(cache=True, nogil=True)
@@ -131,52 +94,35 @@ def gate_rows(weight, bias, x, mask, rows, threshold, parts, h):
     """h float32 [n, T]: the activated gate of neurons `rows` [n] where mask bool [T, D] asks for it, else 0."""
     n = rows.size
     for part in prange(parts):
-        lanes, sums = np.empty((_STEP, LANES), np.float32), np.empty(_STEP, np.float32)
-        together = np.empty(_STEP, np.int64)
-        end = n * (part + 1) // parts
-        for first in range(n * part // parts, end, _STEP):
-            own = _gather(rows, first, min(first + _STEP, end), together)
-            _fetch_next(weight, rows, first, end)
+        lanes = np.empty(LANES, np.float32)
+        for i in range(n * part // parts, n * (part + 1) // parts):
+            j = rows[i]
+            fetch_start(weight[rows[min(i + 1, n - 1)]])
             for t in range(x.shape[0]):
-                _dots(weight, own, x[t], lanes, sums)
-                for i in range(own.size):
-                    value = sums[i] + bias[own[i]]
-                    h[first + i, t] = value if mask[t, own[i]] and value > threshold else np.float32(0)
+                h[i, t] = 0
+                if mask[t, j]:
+                    value = _dot(weight[j], x[t], lanes) + bias[j]
+                    if value > threshold:
+                        h[i, t] = value
 
 
 @njit(parallel=True, cache=True)
-def up_rows(weight, bias, x, rows, places, rectified, parts, h):
-    """Multiply h float32 [n, T] in `places` by up of neurons `rows`, both [n'], where it is not 0.
+def up_rows(weight, bias, x, mask, rows, chosen, sequential, rectified, parts, h):
+    """Multiply h float32 [n, T] by up, in the places `chosen` of `rows`: where h is not 0, or else where the mask is.
 
     `rectified` puts a ReLU on up.
     """
-    n = rows.size
+    n = chosen.size
     for part in prange(parts):
-        lanes, sums = np.empty((_STEP, LANES), np.float32), np.empty(_STEP, np.float32)
-        together = np.empty(_STEP, np.int64)
-        end = n * (part + 1) // parts
-        for first in range(n * part // parts, end, _STEP):
-            own = _gather(rows, first, min(first + _STEP, end), together)
-            _fetch_next(weight, rows, first, end)
+        lanes = np.empty(LANES, np.float32)
+        for c in range(n * part // parts, n * (part + 1) // parts):
+            i = chosen[c]
+            j = rows[i]
+            fetch_start(weight[rows[chosen[min(c + 1, n - 1)]]])
             for t in range(x.shape[0]):
-                _dots(weight, own, x[t], lanes, sums)
-                for i in range(own.size):
-                    value = sums[i] + bias[own[i]]
-                    _multiply(h, places[first + i], t, max(value, np.float32(0)) if rectified else value)
-
-
-@njit(cache=True, nogil=True)
-def _multiply(h, place, t, value):
-    """What is 0 stays so, whatever up is."""
-    if h[place, t] != 0:
-        h[place, t] *= value
-
-
-@njit(cache=True, nogil=True)
-def _fetch_next(weight, rows, first, end):
-    """Ask for the start of the rows behind the four from `first` on."""
-    for i in range(first + _STEP, min(first + 2 * _STEP, end)):
-        fetch_start(weight[rows[i]])
+                if (h[i, t] != 0) if sequential else mask[t, j]:
+                    value = _dot(weight[j], x[t], lanes) + bias[j]
+                    h[i, t] *= max(value, np.float32(0)) if rectified else value
 
 
 @njit(parallel=True, cache=True)
@@ -213,31 +159,22 @@ def down_rows(weight, bias, h, rows, chosen, parts, y):
                 y[t, f] += bias[f]
 
 
-@njit(cache=True)
+@njit(parallel=True, cache=True)
 def low_rank_scores(down, up, bias, x, parts, scores):
     """scores float32 [T, D] = up (down x) + bias."""
     tokens, rank = x.shape[0], down.shape[0]
     hidden = np.empty((tokens, rank), np.float32)
-    _all_dots(down, x, parts, hidden)
-    _all_dots(up, hidden, parts, scores)
-    for t in range(tokens):
-        for j in range(bias.size):
-            scores[t, j] += bias[j]
-
-
-@njit(parallel=True, cache=True)
-def _all_dots(weight, x, parts, out):
-    """out float32 [T, n] = x [T, d] · weight [n, d] transposed."""
-    n = weight.shape[0]
     for part in prange(parts):
-        lanes, sums = np.empty((_STEP, LANES), np.float32), np.empty(_STEP, np.float32)
-        end = n * (part + 1) // parts
-        for first in range(n * part // parts, end, _STEP):
-            own = np.arange(first, min(first + _STEP, end))
-            for t in range(x.shape[0]):
-                _dots(weight, own, x[t], lanes, sums)
-                for i in range(own.size):
-                    out[t, first + i] = sums[i]
+        lanes = np.empty(LANES, np.float32)
+        for i in range(rank * part // parts, rank * (part + 1) // parts):
+            for t in range(tokens):
+                hidden[t, i] = _dot(down[i], x[t], lanes)
+    neurons = up.shape[0]
+    for part in prange(parts):
+        lanes = np.empty(LANES, np.float32)
+        for j in range(neurons * part // parts, neurons * (part + 1) // parts):
+            for t in range(tokens):
+                scores[t, j] = _dot(up[j], hidden[t], lanes) + bias[j]
 
 
 @njit(parallel=True, cache=True)
@@ -245,35 +182,32 @@ def integer_gate_rows(weight, scale, bias, x, x_scale, mask, rows, threshold, pa
     """As `gate_rows`, of codes int8 with their scales float32."""
     n = rows.size
     for part in prange(parts):
-        sums, together = np.empty(_STEP, np.int32), np.empty(_STEP, np.int64)
-        end = n * (part + 1) // parts
-        for first in range(n * part // parts, end, _STEP):
-            own = _gather(rows, first, min(first + _STEP, end), together)
-            _fetch_next(weight, rows, first, end)
+        for i in range(n * part // parts, n * (part + 1) // parts):
+            j = rows[i]
+            fetch_start(weight[rows[min(i + 1, n - 1)]])
             for t in range(x.shape[0]):
-                _integer_dots(weight, own, x[t], sums)
-                for i in range(own.size):
-                    j = own[i]
-                    value = np.float32(sums[i]) * (x_scale[t] * scale[j]) + bias[j]
-                    h[first + i, t] = value if mask[t, j] and value > threshold else np.float32(0)
+                h[i, t] = 0
+                if mask[t, j]:
+                    total = np.float32(_integer_dot(weight[j], x[t]))
+                    value = total * (x_scale[t] * scale[j]) + bias[j]
+                    if value > threshold:
+                        h[i, t] = value
 
 
 @njit(parallel=True, cache=True)
-def integer_up_rows(weight, scale, bias, x, x_scale, rows, places, rectified, parts, h):
+def integer_up_rows(weight, scale, bias, x, x_scale, mask, rows, chosen, sequential, rectified, parts, h):
     """As `up_rows`, of codes int8 with their scales float32."""
-    n = rows.size
+    n = chosen.size
     for part in prange(parts):
-        sums, together = np.empty(_STEP, np.int32), np.empty(_STEP, np.int64)
-        end = n * (part + 1) // parts
-        for first in range(n * part // parts, end, _STEP):
-            own = _gather(rows, first, min(first + _STEP, end), together)
-            _fetch_next(weight, rows, first, end)
+        for c in range(n * part // parts, n * (part + 1) // parts):
+            i = chosen[c]
+            j = rows[i]
+            fetch_start(weight[rows[chosen[min(c + 1, n - 1)]]])
             for t in range(x.shape[0]):
-                _integer_dots(weight, own, x[t], sums)
-                for i in range(own.size):
-                    j = own[i]
-                    value = np.float32(sums[i]) * (x_scale[t] * scale[j]) + bias[j]
-                    _multiply(h, places[first + i], t, max(value, np.float32(0)) if rectified else value)
+                if (h[i, t] != 0) if sequential else mask[t, j]:
+                    total = np.float32(_integer_dot(weight[j], x[t]))
+                    value = total * (x_scale[t] * scale[j]) + bias[j]
+                    h[i, t] *= max(value, np.float32(0)) if rectified else value
 
 
 @njit(parallel=True, cache=True)

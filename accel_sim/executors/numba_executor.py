@@ -76,11 +76,12 @@ def _floating(ffn: GatedFFN, x: NDArray[np.float32], mask: NDArray[np.bool_], se
     h = np.empty((rows.size, x.shape[0]), np.float32)
     y = np.empty_like(x)
     kernels.gate_rows(ffn.gate, ffn.gate_bias, x, mask, rows, np.float32(ffn.threshold), parts, h)
-    places = kernels.not_zero(h) if sequential else np.arange(rows.size)
-    kernels.up_rows(ffn.up, ffn.up_bias, x, rows[places], places, ffn.activation == "drelu", parts, h)
+    up = kernels.not_zero(h) if sequential else np.arange(rows.size)
+    rectified = ffn.activation == "drelu"
+    kernels.up_rows(ffn.up, ffn.up_bias, x, mask, rows, up, sequential, rectified, parts, h)
     down = kernels.not_zero(h)
     kernels.down_rows(ffn.down, ffn.down_bias, h, rows, down, parts, y)
-    return Outcome(y, FetchedRows(rows.size, places.size, down.size))
+    return Outcome(y, FetchedRows(rows.size, up.size, down.size))
 
 
 def _integer(
@@ -90,13 +91,13 @@ def _integer(
     rows = kernels.any_token(mask)
     h = np.empty((rows.size, x.shape[0]), np.float32)
     y = np.empty_like(x)
-    gate = (ffn.gate, ffn.gate_scale, ffn.gate_bias, codes, scale, mask, rows)
-    kernels.integer_gate_rows(*gate, np.float32(ffn.threshold), parts, h)
-    places = kernels.not_zero(h) if sequential else np.arange(rows.size)
-    up = (ffn.up, ffn.up_scale, ffn.up_bias, codes, scale, rows[places], places)
-    kernels.integer_up_rows(*up, ffn.activation == "drelu", parts, h)
+    shared = (codes, scale, mask, rows)
+    kernels.integer_gate_rows(ffn.gate, ffn.gate_scale, ffn.gate_bias, *shared, np.float32(ffn.threshold), parts, h)
+    up = kernels.not_zero(h) if sequential else np.arange(rows.size)
+    rectified = ffn.activation == "drelu"
+    kernels.integer_up_rows(ffn.up, ffn.up_scale, ffn.up_bias, *shared, up, sequential, rectified, parts, h)
     # What was dropped is 0 and changes neither a scale nor a code, so the kept ones are quantised by themselves.
     products, product_scale = quantize_tokens(np.ascontiguousarray(h.T), "a(gate)·up")
     down = kernels.not_zero(np.ascontiguousarray(products.T))
     kernels.integer_down_rows(ffn.down, ffn.down_scale, ffn.down_bias, products, product_scale, rows, down, parts, y)
-    return Outcome(y, FetchedRows(rows.size, places.size, down.size))
+    return Outcome(y, FetchedRows(rows.size, up.size, down.size))
