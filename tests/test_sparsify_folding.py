@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -14,6 +16,7 @@ from accel_sim.capture.products import ProductWatcher  # noqa: E402
 from accel_sim.capture.projections import decoder_blocks, find_projections  # noqa: E402
 from accel_sim.errors import AccelSimError  # noqa: E402
 from accel_sim.sparsify.folding import fold_smoothing  # noqa: E402
+from accel_sim.sparsify.provenance import watch_provenance  # noqa: E402
 
 IDS = torch.tensor([PROMPT])
 
@@ -211,3 +214,14 @@ def test_what_cannot_be_scales_is_refused():
     for s in (torch.ones(17), torch.ones(1, 24), torch.zeros(24), torch.full((24,), float("nan")), -torch.ones(24)):
         with pytest.raises(AccelSimError, match="expected 24 positive numbers"):
             fold_smoothing(model, {name: s})
+
+
+def test_both_factors_of_a_product_live_as_long_as_the_forward_pass():
+    """Otherwise a later tensor could lie where the activation function's output lay, and be taken for it."""
+    model = model_of("llama")
+    layers, outputs, alive = model.model.layers, [], []
+    for layer in layers:
+        layer.mlp.act_fn.register_forward_hook(lambda _, __, output: outputs.append(weakref.ref(output)))
+    model.lm_head.register_forward_hook(lambda *_: alive.extend(each() is not None for each in outputs))
+    watch_provenance(model, find_projections(model, decoder_blocks(model)), IDS)
+    assert alive == [True] * len(layers)

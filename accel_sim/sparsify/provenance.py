@@ -121,6 +121,7 @@ class _Watch(TorchFunctionMode):
             if len(products) == 1:
                 self._made(result, Projected(products[0]))
             elif func in _MULTIPLY and len(before) == len(given) == 2:
+                self._alive.extend(given)  # as long as their keys are looked up
                 self._made(result, Multiplied((before[0], before[1])))
         return result
 
