@@ -11,9 +11,10 @@ from capture_helpers import tiny_model  # noqa: E402
 from evaluation_helpers import byte_model, byte_tokenizer, words  # noqa: E402
 from torch import nn  # noqa: E402
 
+from accel_sim.capture.gated_mlps import gated_mlps  # noqa: E402
 from accel_sim.capture.load import LoadedModel, load_model  # noqa: E402
 from accel_sim.capture.options import CaptureOptions  # noqa: E402
-from accel_sim.capture.relu_form import ReluForm, apply_form, gated_mlps  # noqa: E402
+from accel_sim.capture.relu_form import ReluForm, apply_form  # noqa: E402
 from accel_sim.errors import AccelSimError  # noqa: E402
 from accel_sim.reluify import ReluifySettings, distil, read_label, reluify_model  # noqa: E402
 from accel_sim.reluify.checkpoint import CHECKPOINT_NAME  # noqa: E402
@@ -119,7 +120,7 @@ def test_the_refit_is_that_of_each_layer_by_hand_on_the_students_own_states(name
     found = refit(pair, some_ids())
     assert [one.layer for one in found] == [0, 1, 2]
     assert all(one.after < one.before for one in found)
-    teachers = gated_mlps(by_hand.teacher)
+    teachers = tuple(gated_mlps(by_hand.teacher).values())
     for layer, mlp in enumerate(by_hand.mlps):  # a pass of the whole model a layer
         seen = []
         handle = mlp.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0].flatten(0, 1)))
@@ -180,7 +181,7 @@ def test_zeros_are_counted_as_by_hand():
     model = tiny_model("llama", num_hidden_layers=1, hidden_size=2, intermediate_size=3, num_attention_heads=1,
                        num_key_value_heads=1, head_dim=2)  # fmt: skip
     apply_form(model, ReluForm())
-    (mlp,) = gated_mlps(model)
+    (mlp,) = gated_mlps(model).values()
     with torch.no_grad():
         mlp.gate_proj.weight.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]))
         mlp.up_proj.weight.copy_(torch.tensor([[0.0, 1.0], [1.0, 1.0], [1.0, 1.0]]))
@@ -239,7 +240,7 @@ def test_a_gated_model_becomes_a_relu_model_that_transformers_loads(name, dtype,
     assert [sample.tokens for sample in label.curve][:3] == [0, WINDOW, 2 * WINDOW]
     assert label.curve[-1].tokens == label.tokens
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "relu")
-    assert all(isinstance(mlp.act_fn, nn.ReLU) for mlp in gated_mlps(model))
+    assert all(isinstance(mlp.act_fn, nn.ReLU) for mlp in gated_mlps(model).values())
     by_us = load_model(CaptureOptions(out=tmp_path, model=str(tmp_path / "relu"), device="cpu"))
     assert by_us.tokenizer("ab")["input_ids"] == byte_tokenizer()("ab")["input_ids"]
     with torch.no_grad():

@@ -13,9 +13,10 @@ torch = pytest.importorskip("torch")
 
 from evaluation_helpers import byte_model, byte_tokenizer, words  # noqa: E402
 
+from accel_sim.capture.gated_mlps import gated_mlps  # noqa: E402
 from accel_sim.capture.load import load_model  # noqa: E402
 from accel_sim.capture.options import CaptureOptions  # noqa: E402
-from accel_sim.capture.relu_form import LABEL_NAME, gated_mlps  # noqa: E402
+from accel_sim.capture.relu_form import LABEL_NAME  # noqa: E402
 from accel_sim.cli.reluify import reluify  # noqa: E402
 from accel_sim.errors import AccelSimError  # noqa: E402
 
@@ -59,7 +60,7 @@ def test_a_model_becomes_a_folder_with_a_label_that_every_command_loads(folder, 
     assert said in " ".join(printed.split())
     assert (out / "reluified.md").read_text().startswith(said)
     model = load_model(CaptureOptions(out=out, model=str(out), device="cpu")).model
-    assert all(isinstance(mlp.act_fn, torch.nn.Threshold) for mlp in gated_mlps(model))
+    assert all(isinstance(mlp.act_fn, torch.nn.Threshold) for mlp in gated_mlps(model).values())
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     assert said in " ".join(run(*options(folder), "--out", out, "--activation", "drelu", "--threshold", 0.1).split())
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before

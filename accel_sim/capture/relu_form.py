@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from accel_sim.capture.gated_mlps import gated_mlps
 from accel_sim.errors import AccelSimError
 
 if TYPE_CHECKING:  # so that settings can be checked where torch is not installed
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # so that settings can be checked where torch is not installe
 LABEL_NAME = "reluified.json"
 Activation = Literal["relu", "drelu"]
 _CONFIG_KEYS = ("hidden_act", "hidden_activation")
-_PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -54,33 +54,12 @@ class ReluForm:
         return nn.Threshold(self.threshold, 0.0) if self.threshold else nn.ReLU()
 
 
-def gated_mlps(model: nn.Module) -> tuple[nn.Module, ...]:
-    """The gated FFN of every decoder block, in order.
-
-    Raises AccelSimError for a block without one (gate_proj, up_proj, down_proj and act_fn), such as one of experts.
-    """
-    from accel_sim.capture.projections import decoder_blocks
-
-    found = []
-    for layer, block in enumerate(decoder_blocks(model).modules):
-        mlps = [each for each in block.modules() if _is_gated_mlp(each)]
-        if len(mlps) != 1:
-            what = f"{len(mlps)} gated MLPs" if mlps else "no gated MLP"
-            raise AccelSimError(
-                f"{type(model).__name__}: layer {layer} has {what}; expected one, with the linear layers "
-                f"{', '.join(_PROJECTIONS)} and an activation act_fn, as in Llama, Qwen2, Mistral and Gemma"
-            )
-        found.append(mlps[0])
-    return tuple(found)
-
-
 def apply_form(model: nn.Module, form: ReluForm) -> None:
     """Make every gated FFN of `model` compute `form`, weights untouched, and its configuration say so.
 
     To be called once on a model. Raises AccelSimError for a model without gated FFNs.
     """
-    mlps = gated_mlps(model)
-    for mlp in mlps:
+    for mlp in gated_mlps(model).values():
         mlp.act_fn = form.gate_activation()
         if form.activation == "drelu":
             mlp.up_proj.register_forward_hook(_rectify)
@@ -114,13 +93,6 @@ def apply_label(model: nn.Module, folder: Path) -> None:
     form = read_form(folder)
     if form is not None and not form.is_stock:
         apply_form(model, form)
-
-
-def _is_gated_mlp(module: nn.Module) -> bool:
-    from torch import nn
-
-    linear = all(isinstance(getattr(module, name, None), nn.Linear) for name in _PROJECTIONS)
-    return linear and hasattr(module, "act_fn")
 
 
 def _rectify(module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from accel_sim.capture.projections import decoder_of
 from accel_sim.errors import AccelSimError
 from accel_sim.executors.choose import check_executor
-from accel_sim.executors.gated_mlp import GatedMLP, gated_mlps
 from accel_sim.executors.masks import FetchedRows, Outcome, Pipeline, check_pipeline
 from accel_sim.executors.numba_executor import NumbaExecutor
 from accel_sim.executors.predictor import low_rank_of
 from accel_sim.executors.quantized import QuantizedFFN
+from accel_sim.executors.relu_mlp import GatedMLP, relu_mlps
 from accel_sim.sparsify.live import sparsifier_of
 
 Weights = Literal["stored", "int8"]
@@ -66,7 +66,7 @@ def attach(
         raise AccelSimError("the model decodes with an executor already; remove that one first")
     if sparsifier_of(model) is not None:
         raise AccelSimError("the model runs a recipe, which the executor would not see; remove it first")
-    mlps = gated_mlps(model)
+    mlps = relu_mlps(model)
     if predictors is None:
         if pipeline == "parallel":
             raise AccelSimError("pipeline 'parallel' needs predictors: without a mask it would skip no gate and no up")

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from accel_sim.capture.relu_form import ReluForm, apply_form, gated_mlps
+from accel_sim.capture.gated_mlps import PROJECTIONS, gated_mlps
+from accel_sim.capture.relu_form import ReluForm, apply_form
 from accel_sim.errors import AccelSimError
 
 
@@ -27,7 +28,7 @@ class Pair:
     @property
     def mlps(self) -> tuple[nn.Module, ...]:
         """The student's FFNs, layer by layer."""
-        return gated_mlps(self.student)
+        return tuple(gated_mlps(self.student).values())
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
@@ -46,7 +47,7 @@ def pair_of(model: nn.Module, arithmetic: torch.dtype) -> Pair:
     Raises AccelSimError for a model without gated FFNs, for one whose gates are ReLUs already, and for one of
     quantised weights.
     """
-    for layer, mlp in enumerate(gated_mlps(model)):
+    for layer, mlp in enumerate(gated_mlps(model).values()):
         if isinstance(mlp.act_fn, nn.ReLU | nn.Threshold):
             raise AccelSimError(
                 f"{type(model).__name__}: layer {layer} has a ReLU in its gate already; expected SiLU, GELU or the like"
@@ -56,10 +57,10 @@ def pair_of(model: nn.Module, arithmetic: torch.dtype) -> Pair:
     teacher = copy.deepcopy(model)
     for parameter in teacher.parameters():  # not the buffers: the rotary frequencies must stay exact
         parameter.data = parameter.data.to(arithmetic)
-    for mlp in gated_mlps(model):
+    for mlp in gated_mlps(model).values():
         mlp.float()
-        for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
-            projection.requires_grad_(True)
+        for name in PROJECTIONS:
+            mlp.get_submodule(name).requires_grad_(True)
     return Pair(teacher, model, arithmetic)
 
 
@@ -80,7 +81,7 @@ def swap(pair: Pair, form: ReluForm) -> None:
     apply_form(pair.student, form)
     with torch.device("meta"):
         rebuilt = type(pair.student)(pair.student.config)
-    if not all(isinstance(mlp.act_fn, nn.ReLU) for mlp in gated_mlps(rebuilt)):
+    if not all(isinstance(mlp.act_fn, nn.ReLU) for mlp in gated_mlps(rebuilt).values()):
         raise AccelSimError(
             f"{type(pair.student).__name__}: a model saved with its configuration would not have a ReLU (no hidden_act)"
         )

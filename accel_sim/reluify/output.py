@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from accel_sim.capture.relu_form import LABEL_NAME, gated_mlps
+from accel_sim.capture.gated_mlps import gated_mlps
+from accel_sim.capture.relu_form import LABEL_NAME
 from accel_sim.files import replacing
 from accel_sim.reluify.label import Label
 from accel_sim.reluify.report import curve_picture, markdown
@@ -24,7 +25,7 @@ def write_folder(folder: Path, model: nn.Module, tokenizer: Any, dtype: torch.dt
 
     `model` is rounded to `dtype`, and so is at its end. OSError passes through, and leaves no label.
     """
-    for mlp in gated_mlps(model):
+    for mlp in gated_mlps(model).values():
         mlp.to(dtype)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".model."))

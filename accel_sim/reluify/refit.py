@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from accel_sim.capture.gated_mlps import gated_mlps
 from accel_sim.capture.projections import decoder_of
-from accel_sim.capture.relu_form import gated_mlps
 from accel_sim.reluify.checkpoint import RefitError
 from accel_sim.reluify.models import Pair
 
@@ -24,7 +24,7 @@ def refit(pair: Pair, token_ids: Tensor, on_layer: Callable[[int], None] = lambd
     """
     device = next(pair.student.parameters()).device
     ids = token_ids.to(device)
-    teachers = gated_mlps(pair.teacher)
+    teachers = tuple(gated_mlps(pair.teacher).values())
     found: list[RefitError] = []
 
     def refitting(layer: int) -> Callable:

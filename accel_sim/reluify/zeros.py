@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from accel_sim.capture.relu_form import gated_mlps
+from accel_sim.capture.gated_mlps import gated_mlps
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Zeros:
 @contextmanager
 def counted_zeros(model: nn.Module) -> Iterator[tuple[Zeros, Zeros]]:
     """Zeros behind the gate's activation, and in what `down_proj` reads, of what runs inside the `with` block."""
-    mlps = gated_mlps(model)
+    mlps = tuple(gated_mlps(model).values())
     gate, down = (Zeros([0] * len(mlps), [0] * len(mlps)) for _ in range(2))
     handles = []
     for layer, mlp in enumerate(mlps):

@@ -59,9 +59,7 @@ def fit_model(
     if any(treatment.criterion == "gradient" for treatment in treatments.values()):
         gradients = gradient_factors(model, text, parameters)
     with torch.no_grad():
-        fitted = _fit_to_text(
-            model, parameters, treatments, text.to(model.device), gradients, f"recipe {recipe.name}"
-        )
+        fitted = _fit_to_text(model, parameters, treatments, text.to(model.device), gradients, f"recipe {recipe.name}")
     missing = sorted(set(treatments) - set(fitted))
     if missing:
         raise AccelSimError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from accel_sim.capture.relu_form import gated_mlps
+from accel_sim.capture.gated_mlps import gated_mlps
 from accel_sim.errors import AccelSimError
 from accel_sim.sparsify.contextual.ffn import GatedFfn
 from accel_sim.sparsify.contextual.fit import Fitted, fit_predictor
@@ -63,13 +63,10 @@ def gated_ffns(model: nn.Module) -> dict[str, Callable[[], GatedFfn]]:
 
     Raises AccelSimError for a block that has none.
     """
-    mlps = {id(mlp) for mlp in gated_mlps(model)}
     form = getattr(model.config.get_text_config(decoder=True), "relu_form", None) or {}
     drelu = form.get("activation") == "drelu"
     return {
-        f"{path}.gate_proj": lambda mlp=module: _gated_ffn(mlp, drelu)
-        for path, module in model.named_modules()
-        if id(module) in mlps
+        f"{path}.gate_proj": lambda mlp=module: _gated_ffn(mlp, drelu) for path, module in gated_mlps(model).items()
     }
 
 

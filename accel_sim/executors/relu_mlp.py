@@ -1,4 +1,4 @@
-"""Which modules of a live model are gated MLPs with a ReLU, found by what they hold and proved by what they compute."""
+"""Which gated MLPs of a live model have a ReLU: proved by what they compute."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from accel_sim.capture.projections import decoder_blocks
+from accel_sim.capture.gated_mlps import PROJECTIONS, gated_mlps
 from accel_sim.errors import AccelSimError
 from accel_sim.executors.ffn import Activation, GatedFFN
 from accel_sim.executors.torch_ffn import TorchFFN
 
-_NAMES = ("gate_proj", "up_proj", "down_proj")
 _PROBE = np.concatenate([np.linspace(-4, 4, 161), [-30, 30]]).astype(np.float32)
 _TOLERANCE = 1e-2
 """Of the probe's largest output; a wrong form is off by its whole size, bfloat16 by a few thousandths."""
@@ -33,7 +32,7 @@ class GatedMLP:
 
     def as_tensors(self) -> TorchFFN:
         """Its weights where they are; down is copied, transposed."""
-        gate, up, down = (getattr(self.module, name) for name in _NAMES)
+        gate, up, down = (getattr(self.module, name) for name in PROJECTIONS)
         biases = (_bias(each) for each in (gate, up, down))
         return TorchFFN(
             gate.weight.detach(),
@@ -47,35 +46,23 @@ class GatedMLP:
     def as_arrays(self) -> GatedFFN:
         """Its weights on the CPU: bfloat16 as it is, other floats as float32."""
         return GatedFFN.of(
-            *(_array(getattr(self.module, name).weight) for name in _NAMES),
+            *(_array(getattr(self.module, name).weight) for name in PROJECTIONS),
             **{
-                f"{name.removesuffix('_proj')}_bias": _bias(getattr(self.module, name)).cpu().numpy() for name in _NAMES
+                f"{name.removesuffix('_proj')}_bias": _bias(getattr(self.module, name)).cpu().numpy()
+                for name in PROJECTIONS
             },
             activation=self.activation,
             threshold=self.threshold,
         )
 
 
-def gated_mlps(model: nn.Module) -> list[GatedMLP]:
+def relu_mlps(model: nn.Module) -> list[GatedMLP]:
     """The MLP of every decoder block. Raises AccelSimError, which names the block, for one that is none of ours."""
-    blocks = decoder_blocks(model)
-    return [_mlp_of(f"{blocks.path}.{i}", block) for i, block in enumerate(blocks.modules)]
+    return [_mlp_of(path, module) for path, module in gated_mlps(model).items()]
 
 
-def _mlp_of(path: str, block: nn.Module) -> GatedMLP:
-    found = [
-        (f"{path}.{name}", module)
-        for name, module in block.named_modules()
-        if all(isinstance(getattr(module, each, None), nn.Linear) for each in _NAMES)
-    ]
-    if len(found) != 1:
-        what = f"{len(found)} of them (experts?)" if found else f"none ({type(block).__name__})"
-        raise AccelSimError(f"{path}: expected one MLP with linear {', '.join(_NAMES)}, found {what}")
-    ((name, module),) = found
-    act = next((each for key in ("act_fn", "act", "activation_fn") if (each := getattr(module, key, None))), None)
-    if not callable(act):
-        raise AccelSimError(f"{name}: {type(module).__name__} has no act_fn; expected a llama-like gated MLP")
-    threshold = _threshold_of(act, name)
+def _mlp_of(name: str, module: nn.Module) -> GatedMLP:
+    threshold = _threshold_of(module.act_fn, name)
     for activation in ("relu", "drelu"):
         mlp = GatedMLP(name, module, activation, threshold)
         if _computes(mlp):
@@ -107,7 +94,7 @@ def _cut(gate: Tensor, threshold: float) -> Tensor:
 @torch.no_grad()
 def _computes(mlp: GatedMLP) -> bool:
     """Whether the module's own answer to random tokens is this form's."""
-    gate, up, down = (getattr(mlp.module, name) for name in _NAMES)
+    gate, up, down = (getattr(mlp.module, name) for name in PROJECTIONS)
     weight = gate.weight
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((4, weight.shape[1]), np.float32))
     x = x.to(weight.device, weight.dtype)
