@@ -32,9 +32,9 @@ LEGEND = (
     "over the model: perplexity over that of the same model with all neurons; gate zeros: share of (token, neuron)"
     " pairs whose gate is zero; predicted: share predicted inactive, for which neither gate nor anything behind it is"
     " computed; realised: share that reaches neither up nor down, predicted inactive or found so at the gate; recall:"
-    " of the active pairs, those predicted; precision: of the predicted pairs, those active; ROC-AUC of the scores, mean"
-    " over the layers and the least of them; FFN error: ‖ŷ − y‖ / ‖y‖ of a layer's FFN alone. Shares are means over"
-    " layers."
+    " of the active pairs, those predicted; precision: of the predicted pairs, those active; ROC-AUC of the scores,"
+    " mean over the layers and the least of them; FFN error: ‖ŷ − y‖ / ‖y‖ of a layer's FFN alone. Shares are means"
+    " over layers."
 )
 
 
