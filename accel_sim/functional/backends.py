@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from typing import Protocol
 
 import numpy as np
@@ -92,11 +93,23 @@ def _torch(name: str, device: str) -> Backend:
     return TorchBackend(device)
 
 
+def _triton() -> Backend:
+    for package in ("torch", "triton"):
+        try:
+            import_module(package)
+        except ModuleNotFoundError:
+            raise AccelSimError(f"backend 'triton': {package} is not installed; pip install 'accel_sim[gpu]'") from None
+    from accel_sim.functional.triton_backend import TritonBackend
+
+    return TritonBackend()
+
+
 _BACKENDS: dict[str, Callable[[], Backend]] = {
     "numpy": _numpy,
     "numba": _numba,
     "torch": lambda: _torch("torch", "cpu"),
     "torch:cuda": lambda: _torch("torch:cuda", "cuda"),
+    "triton": _triton,
 }
 BACKENDS: tuple[str, ...] = tuple(_BACKENDS)
 """Names that `backend=` accepts; `numpy` is the reference that the others must equal."""
