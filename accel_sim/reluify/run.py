@@ -94,14 +94,9 @@ def reluify_model(
     _check_enough(windows, settings)
     identity = _identity(loaded, source, settings, windows, arithmetic)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    finished = read_label(out)
-    if finished is not None and export is None:
-        if finished.identity == digest:
-            return finished
-        raise AccelSimError(
-            f"{out}: holds a model made of another one, of other text or with other settings; name another "
-            "folder with --out"
-        )
+    finished = _finished(out, digest) if export is None else None
+    if finished is not None:
+        return finished
     if dtype != torch.bfloat16 or arithmetic == torch.float32:
         for parameter in loaded.model.parameters():  # not model.float(), which models from GGUF files refuse
             parameter.data = parameter.data.float()
@@ -132,8 +127,7 @@ def reluify_model(
             observer.on_step,
             checkpoint_seconds,
         )
-    progress = distillation.progress
-    tokens = progress.steps * settings.tokens_of_step
+    progress, tokens = distillation.progress, distillation.progress.steps * settings.tokens_of_step
     last = progress.curve[-1]
     if last.tokens != tokens:
         observer.on_status("measuring the checkpoint")
@@ -143,28 +137,48 @@ def reluify_model(
         finished=export is None,
         tokens=tokens,
         seconds=progress.seconds,
-        settings=settings.as_mapping(),
         arithmetic=_name(arithmetic),
         device=loaded.model.device.type,
-        trained=TRAINED,
-        text=tuple(TextSource(**_renamed(asdict(each))) for each in text.sources),
-        windows=windows.by_kind,
-        windows_sha256=windows.sha256,
-        held_out=_held_out(held_out),
         dense=dense,
         swapped=swapped,
         refitted=progress.curve[0].measured,
         distilled=last.measured if last.tokens == tokens else held_out.student(),
         refit=progress.refit,
         curve=progress.curve,
-        versions=_versions(),
         identity=digest,
+        **_made_from(settings, text, windows, held_out),
     )
     observer.on_status("writing the model")
     write_folder(export or out, pair.student, loaded.tokenizer, dtype, label)
     if export is None:
         (out / CHECKPOINT_NAME).unlink(missing_ok=True)
     return label
+
+
+def _finished(out: Path, identity: str) -> Label | None:
+    """The label of a model that is done already. Raises AccelSimError for one that was made otherwise."""
+    finished = read_label(out)
+    if finished is not None and finished.identity != identity:
+        raise AccelSimError(
+            f"{out}: holds a model made of another one, of other text or with other settings; name another "
+            "folder with --out"
+        )
+    return finished
+
+
+def _made_from(
+    settings: ReluifySettings, text: TrainingText, windows: TrainingWindows, held_out: HeldOut
+) -> dict[str, Any]:
+    """Of a label: what was learnt, from what, measured on what, with what."""
+    return {
+        "settings": settings.as_mapping(),
+        "trained": TRAINED,
+        "text": tuple(TextSource(**_renamed(asdict(each))) for each in text.sources),
+        "windows": windows.by_kind,
+        "windows_sha256": windows.sha256,
+        "held_out": _held_out(held_out),
+        "versions": _versions(),
+    }
 
 
 def check_folder(out: Path) -> None:
