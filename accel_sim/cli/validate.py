@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 import time
 from pathlib import Path
@@ -10,40 +11,60 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from accel_sim.cli.inputs import shipped_trace
+from accel_sim.cli.outputs import check_outputs
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern, parse_pattern
 
 if TYPE_CHECKING:
     from accel_sim.functional.backends import Backend
+    from accel_sim.functional.thorough import CaseResult
     from accel_sim.functional.validation import Comparison
     from accel_sim.trace import Site, Trace
 
 DEFAULT_PATTERNS = ("2:4", "4:8", "8:16", "16:32")
-_REFERENCE, _CUDA = "numpy", "torch:cuda"
+REPORT_PATTERNS = (*DEFAULT_PATTERNS, "1:4", "3:4")
+GPU_REPORT = Path("reports/gpu_validation")
+_REFERENCE, _ON_GPU = "numpy", ("torch:cuda", "triton")
 
 
 def validate(
     trace: Annotated[Path | None, typer.Option(help="Folder of a captured trace; none: the shipped one.")] = None,
     pattern: Annotated[
         list[str] | None,
-        typer.Option(help='N:M, or "1:2 of 4:8" with two levels, repeatable; none: 2:4, 4:8, 8:16 and 16:32.'),
+        typer.Option(
+            help='N:M, or "1:2 of 4:8" with two levels, repeatable; none: 2:4, 4:8, 8:16, 16:32; for a report 1:4, 3:4.'
+        ),
     ] = None,
     layers: Annotated[str | None, typer.Option(help="Decoder blocks, such as 0-5,29; none: all in the trace.")] = None,
     device: Annotated[
         Literal["cpu", "cuda"] | None,
-        typer.Option(help="cpu leaves CUDA out, cuda insists on it; none: whatever is there."),
+        typer.Option(help="cpu leaves the GPU out, cuda insists on it and reports; none: whatever is there."),
     ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Tokens of each site, the first ones; none: all.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for a report: drawn cases as well, more products, and no difference stops it; none: no report,"
+            f" but {GPU_REPORT} with --device cuda."
+        ),
+    ] = None,
 ) -> None:
-    """Compare every backend with the reference on a trace, bit for bit; a difference stops it, with exit status 1."""
+    """Compare every backend with the reference on a trace, bit for bit; a difference ends it with exit status 1."""
     from accel_sim.functional.validation import Divergence
 
-    patterns = [parse_pattern(text) for text in pattern or DEFAULT_PATTERNS]
+    folder = out or (GPU_REPORT if device == "cuda" else None)
+    patterns = [parse_pattern(text) for text in pattern or (REPORT_PATTERNS if folder else DEFAULT_PATTERNS)]
+    if folder:
+        check_outputs(folder)
     opened = _open(trace)
     sites = opened.sites_of_layers(layers)
-    backends = _backends(device)
+    backends, absent = _backends(device)
     typer.echo(f"patterns     {', '.join(map(str, patterns))}")
     started = time.perf_counter()
+    if folder:
+        results = _run_thoroughly(opened, patterns, backends, sites, rows)
+        _report(folder, results, opened, backends, absent, time.perf_counter() - started)
+        return
     try:
         comparison = _run(opened, patterns, backends, sites, rows)
     except Divergence as difference:
@@ -59,26 +80,28 @@ def _open(path: Path | None) -> Trace:
     return Trace.open(path or shipped_trace())
 
 
-def _backends(device: str | None) -> dict[str, Backend]:
-    """The backends beside the reference, by name; prints what each one is, or why it is not there."""
+def _backends(device: str | None) -> tuple[dict[str, Backend], dict[str, str]]:
+    """The backends beside the reference, by name, and why others are not there; prints what each one is."""
     from accel_sim.functional.backends import BACKENDS, backend
 
-    there = {}
+    there, absent = {}, {}
     for name in BACKENDS:
-        if name == _CUDA and device == "cpu":
-            typer.echo(f"{name:<12} left out by --device cpu")
+        if name in _ON_GPU and device == "cpu":
+            absent[name] = "left out by --device cpu"
+            typer.echo(f"{name:<12} {absent[name]}")
             continue
         try:
             unit = backend(name)
         except AccelSimError as missing:
-            if name == _CUDA and device == "cuda":
+            if name in _ON_GPU and device == "cuda":
                 raise
+            absent[name] = str(missing)
             typer.echo(f"{name:<12} not there: {missing}")
             continue
         typer.echo(f"{name:<12} {unit.note}")
         there[name] = unit
     del there[_REFERENCE]
-    return there
+    return there, absent
 
 
 def _run(
@@ -103,6 +126,75 @@ def _run(
             rows=rows,
             advance=lambda site: progress.update(task, advance=1, description=site),
         )
+
+
+def _run_thoroughly(
+    trace: Trace,
+    patterns: list[Pattern],
+    backends: dict[str, Backend],
+    sites: tuple[Site, ...],
+    rows: int | None,
+) -> list[CaseResult]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from accel_sim.functional.thorough import cases, validate_thoroughly
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("cases", total=cases(patterns))
+        return validate_thoroughly(
+            trace,
+            patterns,
+            backends,
+            sites=sites,
+            rows=rows,
+            advance=lambda what: progress.update(task, advance=1, description=what),
+        )
+
+
+def _report(
+    folder: Path,
+    results: list[CaseResult],
+    trace: Trace,
+    backends: dict[str, Backend],
+    absent: dict[str, str],
+    seconds: float,
+) -> None:
+    """Write the report and print its sum; exit status 1 where something differs."""
+    from accel_sim.functional.backends import backend
+    from accel_sim.functional.validation_report import Circumstances, write_report
+
+    notes = {_REFERENCE: backend(_REFERENCE).note} | {name: unit.note for name, unit in backends.items()}
+    device, torch = _device(backends)
+    command = " ".join(["accel-sim validate", *sys.argv[2:]]) if sys.argv[1:2] == ["validate"] else "accel-sim validate"
+    circumstances = Circumstances(command, device, torch, trace.path.name, notes, absent)
+    try:
+        paths = write_report(folder, results, circumstances, seconds)
+    except OSError as error:
+        raise AccelSimError(f"--out {folder}: {error.strerror or error}") from None
+    values, sums = sum(each.values_compared for each in results), sum(each.int32_results for each in results)
+    differ = sum(each.comparison.divergences for each in results)
+    for difference in [text for each in results for text in each.comparison.differences][:4]:
+        typer.echo(f"DIFFERENT    {difference}", err=True)
+    typer.echo(
+        f"compared     {values:,} values, {sums:,} INT32 results among them (each counted once), in {seconds:.1f} s"
+    )
+    typer.echo("EQUAL        to the bit" if not differ else f"DIFFERENT    {differ:,} values", err=bool(differ))
+    for path in paths:
+        typer.echo(f"wrote        {path}")
+    if differ:
+        raise typer.Exit(1)
+
+
+def _device(backends: dict[str, Backend]) -> tuple[str, str]:
+    """The device that the backends ran on, and torch's version."""
+    if not any(name in backends for name in ("torch", *_ON_GPU)):
+        return platform.processor() or platform.machine(), "not installed"
+    import torch
+
+    if any(name in backends for name in _ON_GPU) and torch.cuda.is_available():
+        return torch.cuda.get_device_name(), torch.__version__
+    return platform.processor() or platform.machine(), torch.__version__
 
 
 def _print_comparison(comparison: Comparison, seconds: float) -> None:

@@ -1,6 +1,6 @@
 """The exact functional mode: the sparse datapath to the bit, on interchangeable backends.
 
-`numpy` is the reference; `numba`, `torch`, `torch:cuda` and `triton` return the same bits faster. This imports no torch.
+`numpy` is the reference; `numba`, `torch`, `torch:cuda` and `triton` return the same bits faster. No torch is imported.
 """
 
 from accel_sim.functional.backends import BACKENDS, backend_notes
