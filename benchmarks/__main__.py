@@ -7,7 +7,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from accel_sim import AccelSimError
-from benchmarks import accel_forge, elastic, executors, limits, peak_rates, quoted, scale_sim, sparsify, zig_zag
+from benchmarks import (
+    accel_forge,
+    elastic,
+    executors,
+    gpu_kernels,
+    limits,
+    peak_rates,
+    quoted,
+    scale_sim,
+    sparsify,
+    zig_zag,
+)
 from benchmarks.children import ChildFailed
 from benchmarks.peers import ACCELFORGE, PEERS, SCALE_SIM, ZIGZAG, Environment, Peer, PeerMissing, prepare
 from benchmarks.progress import say
@@ -51,6 +62,7 @@ def collect(wanted: list[Peer], trace: Path) -> Iterator[Row]:
     yield from peak_rates.rows()
     yield from live_model()
     yield from conditional_ffn()
+    yield from gpu_kernels.gpu_rows()
     for peer in wanted:
         yield from compare(peer)
     yield from quoted.rows()

@@ -44,6 +44,20 @@ def test_on_a_gpu():
     run_tests("functional_triton_cases.py", 60)
 
 
+def test_a_product_in_float64_rounds_to_the_float32_quotient():
+    """What the quantising kernel rests on, where it is hardest: beside the middle between two float32."""
+    draw = np.random.default_rng(0)
+    scale = np.exp2(draw.uniform(-149, 120, 200_000)).astype(np.float32)
+    halves = draw.integers(-254, 255, scale.size) / np.float32(2)  # where codes change
+    middles = np.nextafter(halves, np.float32(0)).astype(np.float64) / 2 + halves.astype(np.float64) / 2
+    near = (scale.astype(np.float64) * middles).astype(np.float32)
+    exact = (scale.astype(np.float64) * halves).astype(np.float32)
+    anything = scale * draw.uniform(-127, 127, scale.size).astype(np.float32)
+    for x in (near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf)), exact, anything):
+        product = (x.astype(np.float64) * (1.0 / scale.astype(np.float64))).astype(np.float32)
+        np.testing.assert_array_equal(product, x / scale)
+
+
 @pytest.fixture
 def fresh_backends():
     backends.backend.cache_clear()

@@ -294,9 +294,12 @@ def _as_words(tensor: Tensor, words: bool) -> Tensor:
 
 
 def _empty_slots(tokens: int, row_bytes: int, device: torch.device) -> Tensor:
-    """int8 [T, row_bytes], the first part of a buffer of whole words that is SPARE_BYTES longer."""
+    """int8 [T, row_bytes], the first part of a buffer of whole words that is SPARE_BYTES longer.
+
+    What the spare bytes hold is read, and never used: no bit of a bitmap belongs to them.
+    """
     size = tokens * row_bytes
-    buffer = torch.zeros(size + SPARE_BYTES + -size % 4, dtype=torch.int8, device=device)
+    buffer = torch.empty(size + SPARE_BYTES + -size % 4, dtype=torch.int8, device=device)
     return buffer[:size].view(tokens, row_bytes)
 
 

@@ -167,6 +167,7 @@ def _quantized(
     x, token, real, group, features, scale, M: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_G: tl.constexpr
 ):  # fmt: skip
     """M tiles of the floats x: codes as bytes in uint32, and their magnitudes int32; 0 in the padding."""
+    reciprocal = 1.0 / scale.to(tl.float64)
     signed = ()
     if M % 4 == 0:
         for quad in tl.static_range(M // 4):
@@ -176,13 +177,13 @@ def _quantized(
             even, odd = tl.split(tl.reshape(four, [BLOCK_T, BLOCK_G, 2, 2]))
             value_0, value_2 = tl.split(even)
             value_1, value_3 = tl.split(odd)
-            signed = signed + (_code(value_0, scale), _code(value_1, scale))
-            signed = signed + (_code(value_2, scale), _code(value_3, scale))
+            signed = signed + (_code(value_0, reciprocal), _code(value_1, reciprocal))
+            signed = signed + (_code(value_2, reciprocal), _code(value_3, reciprocal))
     else:
         for j in tl.static_range(M):
             feature = group * M + j
             value = tl.load(x + token * features + feature, mask=real & (feature < features), other=0.0)
-            signed = signed + (_code(value.to(tl.float32), scale),)
+            signed = signed + (_code(value.to(tl.float32), reciprocal),)
     codes = ()
     magnitudes = ()
     for j in tl.static_range(M):
@@ -192,11 +193,16 @@ def _quantized(
 
 
 @triton.jit
-def _code(value, scale):
-    """clip(round_half_even(value / scale), −127, 127), the quotient rounded to float32 first."""
+def _code(value, reciprocal):
+    """clip(round_half_even(value / scale), −127, 127), the quotient rounded to float32 first.
+
+    `reciprocal` is 1 / scale in float64. A quotient of two float32 is no closer than 2^-49 of itself to the middle
+    between two float32, and the product in float64 is within 2^-52 of the quotient: both round to the same float32. So
+    this is the float32 division, to the bit, in fewer instructions and without its branch.
+    """
+    quotient = (value.to(tl.float64) * reciprocal).to(tl.float32)
     # at 1.5 · 2^23 a float32 has no fraction left, so the addition rounds half to even; quotients are far below 2^22
-    rounded = tl.div_rn(value, scale + tl.zeros_like(value)) + 12582912.0
-    code = rounded.to(tl.int32, bitcast=True) - 0x4B400000
+    code = (quotient + 12582912.0).to(tl.int32, bitcast=True) - 0x4B400000
     return tl.minimum(tl.maximum(code, -127), 127)
 
 
