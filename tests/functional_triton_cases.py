@@ -180,6 +180,22 @@ def test_requantisation():
         )
 
 
+def test_requantisation_that_the_last_bit_of_a_multiplier_decides():
+    """Sums just behind the middle between two codes, which a multiplier one lower leaves in front of it."""
+    draw = np.random.default_rng(6)
+    scale_x, scale_w = (draw.uniform(0.5, 1, size).astype(np.float32) for size in (9, 37))
+    constants = multipliers(scale_x, scale_w, 2.0**24)
+    multiplier = (np.multiply.outer(constants.token_mantissa, constants.output_mantissa) + 2**30) >> 31
+    shift = 31 - np.add.outer(constants.token_exponent, constants.output_exponent)
+    middle = 81 << (shift - 1)  # 40.5
+    acc = (-(-middle // multiplier)).astype(np.int32)
+    lower = (acc.astype(np.int64) * (multiplier - 1) + (1 << (shift - 1))) >> shift
+    expected = REFERENCE.requantize(acc, constants)
+    assert (expected == 41).all() and (lower == 40).mean() > 0.3
+    np.testing.assert_array_equal(TRITON.requantize(acc, constants), expected)
+    np.testing.assert_array_equal(TRITON.requantize(-acc, constants), -expected)
+
+
 def test_dequantisation():
     draw = np.random.default_rng(5)
     acc = draw.integers(-(2**31) + 1, 2**31, (9, 300)).astype(np.int32)
