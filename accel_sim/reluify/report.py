@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
 from accel_sim.evaluation.corpora import ALL
 from accel_sim.reluify.label import Label
-from accel_sim.study.figures import SERIES_COLOURS, figure_bytes, new_figure, style
+from accel_sim.study.figures import SERIES_COLOURS, light_bytes, new_figure, style
 from accel_sim.study.text import markdown_table
 
 _STATES = ("dense", "swapped", "refitted", "distilled")
@@ -44,18 +46,21 @@ def curve_picture(label: Label) -> bytes:
     """PNG: perplexity by kind of text above, zeros behind the gates below, both over tokens."""
     tokens = [each.tokens for each in label.curve]
     with style():
-        figure = new_figure((7, 6), label.statement if len(label.statement) < 110 else label.source.id)
+        figure = new_figure((7, 6), label.statement)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
         for colour, kind in zip(SERIES_COLOURS, [kind for kind in label.dense.perplexity if kind != ALL], strict=False):
             above.plot(tokens, [each.measured.perplexity[kind] for each in label.curve], color=colour, label=kind)
             above.axhline(label.dense.perplexity[kind], color=colour, linestyle=":", linewidth=1)
         above.set_yscale("log")
+        above.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
+        above.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        above.yaxis.set_minor_formatter(NullFormatter())
         above.set_ylabel("perplexity, held out (dotted: dense)")
         above.legend(frameon=False)
         below.plot(tokens, [100 * each.measured.mean_gate_zeros for each in label.curve], color=SERIES_COLOURS[0])
         below.set_ylabel("zeros behind\nthe gates, %")
         below.set_xlabel("tokens of distillation")
-        return figure_bytes(figure, "png")
+        return light_bytes(figure, "png")
 
 
 def _method(label: Label) -> str:
