@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,12 @@ from accel_sim.functional import backends, select
 HERE = Path(__file__).parent
 
 
-def run_tests(name: str, at_least: int, **environment: str) -> None:
-    """Run the tests of a file that pytest does not collect by itself."""
+def run_tests(name: str, at_least: int, workers: int = 0, **environment: str) -> None:
+    """Run the tests of a file that pytest does not collect by itself; by several workers where there is pytest-xdist."""
     pytest.importorskip("torch")
     pytest.importorskip("triton", reason="triton is not installed (pip install 'accel_sim[gpu]')")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", str(HERE / name)]
+    parallel = ["-n", str(workers)] if workers and find_spec("xdist") else ["-p", "no:xdist"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *parallel, str(HERE / name)]
     inherited = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     done = subprocess.run(
         command, env={**inherited, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, check=False
@@ -41,7 +43,7 @@ def test_compiled_for_gpus_that_are_not_there(tmp_path):
 
 @pytest.mark.gpu
 def test_on_a_gpu():
-    run_tests("functional_triton_cases.py", 60)
+    run_tests("functional_triton_cases.py", 60, workers=min(8, os.cpu_count() or 1))
 
 
 def test_a_product_in_float64_rounds_to_the_float32_quotient():

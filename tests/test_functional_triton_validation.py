@@ -110,7 +110,7 @@ def test_a_report_of_differences_ends_with_status_1(trace, small_large_cases, tm
     assert result.exit_code == 1
     assert "layer0.key at 2:4: INT32 accumulators[7, 2]" in result.output
     data = json.loads((tmp_path / "validation.json").read_text())
-    assert data["divergences"] == 2 * 2 * 2  # sites, masks, and the first eight tokens twice
+    assert data["divergences"] == 2 * 2 * 2  # sites, masks, and the eighth token twice
     assert "values differ**" in (tmp_path / "validation.md").read_text()
 
 

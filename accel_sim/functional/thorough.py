@@ -17,8 +17,8 @@ from accel_sim.pattern import Pattern
 from accel_sim.trace import Site, Trace
 
 FAST_REFERENCE = "numba"
-SAMPLE_ROWS = 8
-"""Tokens of each site that NumPy works out as well."""
+SAMPLE_ROWS = 16
+"""Tokens of each site that NumPy works out as well; a power of two, as kernels are compiled anew for odd numbers."""
 ALL_KEPT = Pattern("4:4")
 """N = M, on drawn cases: nothing is pruned, and enumerative metadata has no bits."""
 
