@@ -92,18 +92,30 @@ class Rates:
         return (-(-kept_bits // 8), 8 * whole) if self.prunes_weights else (whole, kept_bits)
 
 
-def deal(units: int, panel: int, cores: int, divided: bool) -> list[list[tuple[int, int]]]:
-    """The panels of every core, each as (number, units in it)."""
+def deal(units: int, panel: int, parts: int, columns: int, cores: int, by_rows: bool) -> list[list[tuple[int, int]]]:
+    """The panels of every core, each as (number, units in it), of an operand dealt out in `parts`: one a row of the
+    grid, or one a column."""
     panels = [(number, min(panel, units - first)) for number, first in enumerate(range(0, units, panel))]
-    if not divided:
-        return [panels] * cores
-    least, rest = divmod(len(panels), cores)
+    least, rest = divmod(len(panels), parts)
     dealt = []
-    for core in range(cores):
-        mine = least + (core < rest)
+    for part in range(parts):
+        mine = least + (part < rest)
         dealt.append(panels[:mine])
         panels = panels[mine:]
-    return dealt
+    return [dealt[core // columns % parts if by_rows else core % columns] for core in range(cores)]
+
+
+def best_grid(tokens: int, outputs: int, panel: int, arch: Arch) -> tuple[int, int]:
+    """(rows, columns) of cores: fewest array tiles for the busiest, then fewest parts, then fewest rows."""
+    count, best = arch.cores.count, None
+    if arch.cores.split != "grid":
+        return (count, 1) if arch.cores.split == "tokens" else (1, count)
+    token_panels, output_panels = ceil(tokens / panel), ceil(outputs / arch.array.cols)
+    for rows in range(1, min(count, token_panels) + 1):
+        for columns in range(1, min(count // rows, output_panels) + 1):
+            tiles = ceil(token_panels / rows) * ceil(output_panels / columns)
+            best = min(best or (tiles, rows + columns, rows), (tiles, rows + columns, rows))
+    return best[2], best[1] - best[2]
 
 
 @dataclass
@@ -143,8 +155,12 @@ class PlainProduct:
         self.product, self.arch, self.pattern, self.tiling, self.depth = product, arch, pattern, tiling, depth
         self.rates = Rates(product, arch, pattern)
         self.chunks = self._chunks()
+        self.grid = best_grid(product.tokens, product.outputs, tiling.panel_tokens, arch)
         self.items = [self._items_of(core) for core in range(arch.cores.count)]
         kept = self._in_shared_buffer()
+        for core in self.items:  # whoever brings it, the transfer waits for all
+            for first, item in zip(self.items[0], core, strict=True):
+                item.amounts["shared"] = first.amounts["shared"]
         for core in self.items:
             for number, item in enumerate(core):
                 self._cross(item, kept)
@@ -163,8 +179,11 @@ class PlainProduct:
 
     def _items_of(self, core: int) -> list[Item]:
         cores, tiling, product = self.arch.cores, self.tiling, self.product
-        tokens = deal(product.tokens, tiling.panel_tokens, cores.count, cores.split == "tokens")
-        outputs = deal(product.outputs, self.arch.array.cols, cores.count, cores.split == "outputs")
+        rows, columns = self.grid
+        tokens = deal(product.tokens, tiling.panel_tokens, rows, columns, cores.count, by_rows=True)
+        outputs = deal(product.outputs, self.arch.array.cols, columns, columns, cores.count, by_rows=False)
+        if core >= rows * columns:
+            tokens[core], outputs[core] = [], []
         held, streaming = (tokens, outputs) if tiling.held == "activations" else (outputs, tokens)
         most = max(map(len, held))  # a core with fewer panels has items with nothing to do
         blocks = [held[core][first : first + tiling.block_panels] for first in range(0, most, tiling.block_panels)]
@@ -220,16 +239,20 @@ class PlainProduct:
 
     def _leave_out(self, item: Item, core: int) -> None:
         """What does not come from DRAM for this core or item."""
-        brought, cores, tiling = item.amounts, self.arch.cores, self.tiling
-        common = "weights" if cores.split == "tokens" else "activations"
-        if core > 0:  # what all cores need comes with the first one's transfer
-            brought[f"bytes of {common}"] = 0
+        brought, tiling = item.amounts, self.tiling
+        rows, columns = self.grid
+        if core % columns > 0 or core >= rows * columns:  # what several need comes with the first one's transfer
+            brought["bytes of activations"] = 0
+        if core >= columns:
+            brought["bytes of weights"] = 0
         if self.product.activations_on_chip:
             brought["bytes of activations"] = 0
         stays = tiling.replacement == "never" if tiling.held == "activations" else tiling.streaming == "resident"
         if self.product.gathers_features and stays:  # they came when the machine looked for what is needed
             brought["bytes of activations"] = brought["loaded_activations"] = 0
-        brought["shared"] = cores.count > 1 and brought[f"loaded_{common}"] > 0
+        brought["shared"] = (columns > 1 and brought["loaded_activations"] > 0) or (
+            rows > 1 and brought["loaded_weights"] > 0
+        )
 
     def _cross(self, item: Item, kept: list[str]) -> None:
         """Bytes that cross the DRAM, and the shared buffer's port."""
@@ -238,7 +261,7 @@ class PlainProduct:
         everything = sum(brought[f"bytes of {n}"] for n in names)
         brought["buffered"] = everything if cores.shared_buffer_bytes else 0
         leaves = item.completes and not self.product.outputs_on_chip
-        brought["write"] = item.tokens * item.outputs if leaves else 0
+        brought["write"] = item.tokens * item.outputs * self.arch.array.stored_output_bytes if leaves else 0
 
     def _in_shared_buffer(self) -> list[str]:
         """Operands that stay there: both if they fit together, else the one that fits and saves most."""
@@ -251,7 +274,8 @@ class PlainProduct:
         saved = dict.fromkeys(fitting, 0)
         for number, core in enumerate(self.items):
             for name in fitting:
-                fetches = number == 0 or (self.arch.cores.split == "tokens") == (name == "activations")
+                columns = self.grid[1]
+                fetches = number % columns == 0 if name == "activations" else number < columns
                 again = [one.amounts[f"loaded_{name}"] for one in core if one.amounts[f"{name} again"] and fetches]
                 saved[name] += sum(again) * rows[name] // every
         return sorted(fitting, key=lambda name: -saved[name])[:1]

@@ -83,7 +83,7 @@ def test_every_tiling_does_all_the_work(tokens, features, outputs, settings_, ze
         items = one.items
         assert (items.tokens * items.outputs * items.features).sum() == tokens * product.features * product.outputs
         assert (items.tokens * items.outputs)[:, items.completes].sum() == tokens * product.outputs
-        assert one.traffic.write.sum() == tokens * product.outputs
+        assert one.traffic.write.sum() == tokens * product.outputs * arch.array.stored_output_bytes
         assert items.loaded_weights.sum() >= product.features * product.outputs
         if not product.gathers_features:
             assert items.loaded_activations.sum() >= tokens * features

@@ -153,7 +153,7 @@ def test_requests_stay_in_their_regions_and_leave_nothing_out(tokens, features, 
         least = {
             "activations": tokens * stored.activation_dram_bytes,
             "weights": product.outputs * stored.weight_dram_bytes,
-            "outputs": tokens * product.outputs,
+            "outputs": tokens * product.outputs * machine_.arch.array.stored_output_bytes,
             "dense activations": tokens * (features + 4),
             "compressed activations": tokens * stored.activation_dram_bytes,
         }[region.operand]

@@ -37,13 +37,18 @@ class Array(Section):
     only for comparing with them."""
     requantisers: Count = 64
     """INT32 → INT8 units behind the array; each takes one accumulator a cycle."""
+    stored_output_bytes: Literal[1, 2, 4] = 1
+    """Bytes of an output in DRAM. 1: requantised to INT8. 2: FP16. 4: INT32 sums as they are. Outputs wider than a byte
+    get their width on the way out, piece by piece, so the output SRAM is counted in single bytes."""
 
 
 class Mapping(Section):
     """What the search for a tiling is held to. Everything null: it chooses freely."""
 
-    held: Literal["activations", "weights"] | None = None
-    """The operand whose blocks stay in SRAM (the outer loop) while the other one streams past."""
+    held: Literal["activations", "weights", "neither"] | None = None
+    """The operand whose blocks stay in SRAM (the outer loop) while the other one streams past. `neither`: both come in
+    chunks of features, again for every output tile, as a graphics card's kernels do it; the dense counterpart then
+    does the same."""
     block_panels: Count | None = None
     """Panels of the held operand in a block."""
     panel_tokens: Count | None = None
@@ -55,9 +60,13 @@ class Cores(Section):
 
     count: Count = 1
     """Arrays; each has the rows, columns, SRAM, selectors and requantisers that the other sections describe."""
-    split: Literal["tokens", "outputs"] = "outputs"
+    split: Literal["tokens", "outputs", "grid"] = "outputs"
     """What a product is divided over the cores by. The other operand (weights, or activations) is what all cores need:
-    it is fetched once and given to all of them in the same transfer."""
+    it is fetched once and given to all of them in the same transfer. `grid`: by both, as on a graphics card, in
+    whichever grid of cores leaves the busiest one fewest array tiles; what the cores of a row (activations) or of a
+    column (weights) need is fetched once for all of them."""
+    launch_cycles: Annotated[int, Field(ge=0, le=10**9)] = 0
+    """What starting a product takes before its first load, where every product is a kernel of its own."""
     shared_buffer_bytes: Annotated[int, Field(ge=0, le=2**40)] = 0
     """Buffer between DRAM and the cores; an operand that fits is fetched from DRAM once, however often the cores fetch
     it. 0: none."""

@@ -67,7 +67,8 @@ class Arch(Section):
         `mapping` was made for this machine, so its counterpart chooses its own tilings.
         """
         name = f"{self.name}-dense"
-        plain = {"sparsity": Sparsity(), "predictor": Predictor(), "mapping": Mapping()}
+        mapping = Mapping(held="neither") if self.mapping.held == "neither" else Mapping()
+        plain = {"sparsity": Sparsity(), "predictor": Predictor(), "mapping": mapping}
         return self.model_copy(update={"name": name, **plain})
 
     def pattern(self, chosen: Pattern | None = None) -> Pattern | None:

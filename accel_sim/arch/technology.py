@@ -30,6 +30,10 @@ class Technology(Section):
     """Supply voltage of the energy scaling; null takes the node's nominal voltage."""
     clock_target_hz: Annotated[float, Field(ge=1e3, le=1e12)] = 500e6
     """The clock is the lower of this and 1 / critical path."""
+    existing_chip: bool = False
+    """A chip that can be bought is described: it runs at `clock_target_hz`, whatever this project's circuits would
+    reach. Area, energy and what follows from them (speed-up at equal area) are those circuits' all the same, and say
+    nothing about the chip; every report says so."""
     utilisation: Annotated[float, Field(ge=0.01, le=1)] = 0.7
     """Placed cell area over block area: standard cells are divided by it, SRAM macros are not."""
     energy_scale: Literal["raw", "anchored"] = "anchored"

@@ -86,7 +86,9 @@ def delays(arch: Arch, pattern: Pattern | None) -> Delays:
 
 @cache
 def clock_hz(arch: Arch) -> float:
-    """min(target, 1 / the slowest stage that is not pipelined)."""
+    """min(target, 1 / the slowest stage that is not pipelined); the target, where a chip exists that runs at it."""
+    if arch.technology.existing_chip:
+        return arch.technology.clock_target_hz
     slowest = max(stage.delay_ns for stage in _single_cycle_stages(arch))
     return min(arch.technology.clock_target_hz, 1e9 / slowest)
 

@@ -14,6 +14,12 @@ from accel_sim.cost.tables import Source, Status, constants, dram
 from accel_sim.cost.units import UnitCost, library_of
 
 
+EXISTING_CHIP = (
+    "only its cycles and times are modelled; area, energy, equal-area speed-ups and the critical path here are those of"
+    " this project's circuits and say nothing about that chip"
+)
+
+
 def defaults_line(arch: Arch, vector_unit: bool = False) -> str:
     """One line that says what every figure of a report on `arch` rests on; `vector_unit`: whether it did anything."""
     technology, scale = arch.technology, Scale.of(arch.technology)
@@ -31,8 +37,9 @@ def defaults_line(arch: Arch, vector_unit: bool = False) -> str:
     wires = "first-order wires" if technology.wires else "no wires"
     memory = dram(arch.dram.kind)
     left_out = "DRAM PHY and vector unit not included in area" if vector_unit else "DRAM PHY not included"
+    not_ours = f"{arch.name} exists: {EXISTING_CHIP}. " if technology.existing_chip else ""
     return (
-        f"{technology.library} {node}, clock target {technology.clock_target_hz / 1e6:g} MHz,"
+        f"{not_ours}{technology.library} {node}, clock target {technology.clock_target_hz / 1e6:g} MHz,"
         f" cells / {technology.utilisation:g} utilisation, SRAM {arch.sram.kind} in {arch.sram.bank_bytes // 1024} KB"
         f" banks (CACTI 7), {logic}, {wires}, DRAM {arch.dram.kind} {memory.value:g} pJ/bit; {left_out}"
     )

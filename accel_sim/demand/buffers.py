@@ -117,10 +117,7 @@ def _arrivals(timing: LayerTiming, arch: Arch, pattern: Pattern | None, walked: 
     """Cycles in which activations and weights start to come out of the DRAM, or of the selectors; [cores, items]."""
     start, latencies = timing.schedule.start, timing.plan.pipeline.latencies
     loaded = start[..., LOAD] + latencies[LOAD]
-    of_first_core = np.broadcast_to(loaded[0], loaded.shape)  # which fetches what all cores need
-    activations, weights = (
-        loaded if operand.runs.split else of_first_core for operand in (walked.activations, walked.weights)
-    )
+    activations, weights = (loaded[operand.runs.fetcher] for operand in (walked.activations, walked.weights))
     if selects_at_load(arch, pattern):
         activations = start[..., SELECT] + latencies[SELECT]
     return activations, weights
@@ -185,7 +182,14 @@ def _outputs(timing: LayerTiming, arch: Arch) -> list[Requests]:
     made = items.tokens * items.outputs * items.completes
     return [
         Requests.of(start[..., REQUANTISE], OUTPUT_SRAM, cores, address, made, True),
-        Requests.of(start[..., STORE], OUTPUT_SRAM, cores, address, timing.plan.traffic.write, False),
+        Requests.of(
+            start[..., STORE],
+            OUTPUT_SRAM,
+            cores,
+            address,
+            timing.plan.traffic.write // arch.array.stored_output_bytes,
+            False,
+        ),
     ]
 
 

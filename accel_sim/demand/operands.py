@@ -20,18 +20,18 @@ class Runs:
 
     units: Integers
     """Rows of each run, [cores, runs]; 0 where a core has fewer."""
-    split: bool
-    """Every core has rows of its own; else all have the same ones."""
+    fetcher: Integers
+    """The core that fetches each core's rows, for itself and all that have the same ones, [cores]."""
 
     def behind_each_other(self, sizes: Integers) -> Integers:
         """Where each run of `sizes` [cores, runs] starts when they lie one behind the other."""
-        if self.split:
-            return (np.cumsum(sizes) - sizes.ravel()).reshape(sizes.shape)
-        return np.cumsum(sizes, axis=1) - sizes
+        own, index = np.unique(self.fetcher, return_inverse=True)
+        of_own = sizes[own]
+        return (np.cumsum(of_own) - of_own.ravel()).reshape(of_own.shape)[index]
 
     def distinct(self, amounts: Integers) -> Integers:
         """`amounts` [cores, runs] of the runs that differ, in the order of their rows."""
-        return amounts.ravel() if self.split else amounts[0]
+        return amounts[np.unique(self.fetcher)].ravel()
 
     @cached_property
     def first(self) -> Integers:
@@ -83,21 +83,22 @@ def walk(plan: Plan, arch: Arch) -> Walk:
     chunks = int(np.argmax(items.completes)) + 1
     by_weights = tiling.held == "weights"
     held, panel = (product.outputs, arch.array.cols) if by_weights else (product.tokens, tiling.panel_tokens)
-    held_split = arch.cores.split == ("outputs" if by_weights else "tokens")
-    mine = share(held, panel, arch.cores.count if held_split else 1)
+    grid = items.grid
+    mine = share(held, panel, grid.output_parts if by_weights else grid.token_parts)
     blocks = ceil(ceil(mine / panel) / tiling.block_panels)
     shape = (blocks, items.tokens.shape[1] // (blocks * chunks), chunks)
     block, streamed, chunk = np.indices(shape).reshape(3, -1)
 
     def operand(name: str, units: Integers, panel_units: int) -> Operand:
         units, is_held = units.reshape(arch.cores.count, *shape), tiling.held == name
-        split = arch.cores.split == {"activations": "tokens", "weights": "outputs"}[name]
+        first_of_row, first_of_column = grid.token_part * grid.output_parts, grid.output_part
+        fetcher = np.maximum(first_of_row if name == "activations" else first_of_column, 0)  # idle ones: any
         replacement = tiling.replacement if is_held else tiling.streaming
         run = block if is_held else streamed
         ahead = is_held and replacement == "double" and shape[1] * chunks > 1
         return Operand(
             held=is_held,
-            runs=Runs(units[:, :, 0, 0] if is_held else units[:, 0, :, 0], split),
+            runs=Runs(units[:, :, 0, 0] if is_held else units[:, 0, :, 0], fetcher),
             run=run,
             fetched=run + (ahead & ((streamed > 0) | (chunk > 0))),
             panel_units=panel_units,

@@ -25,6 +25,11 @@ class Demand(Protocol):
     def cycles(self) -> int: ...
 
     @property
+    def launch_cycles(self) -> int:
+        """Of `cycles`, those before the first one that requests are counted from."""
+        ...
+
+    @property
     def regions(self) -> Mapping[str, int]:
         """Bytes of each operand in DRAM."""
         ...
@@ -44,6 +49,8 @@ class SelectionDemand:
 
     selection: SiteSelection
     arch: Arch
+    launch_cycles: int = 0
+    """The kernel's own launch is part of its requests' cycles."""
 
     @property
     def cycles(self) -> int:
@@ -75,6 +82,7 @@ class VectorDemand:
 
     timing: VectorTiming
     arch: Arch
+    launch_cycles: int = 0
 
     @property
     def cycles(self) -> int:

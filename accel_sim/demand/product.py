@@ -61,6 +61,10 @@ class ProductDemand:
     def cycles(self) -> int:
         return self.timing.cycles
 
+    @property
+    def launch_cycles(self) -> int:
+        return self.timing.launch_cycles
+
     @cached_property
     def regions(self) -> Mapping[str, int]:
         product = self.timing.plan.product
@@ -163,7 +167,8 @@ class ProductDemand:
     @property
     def _output_stride(self) -> int:
         """Outputs that are computed stand side by side, token by token, and every token starts at a burst."""
-        return int(whole_bursts(self.timing.plan.product.outputs, self.arch.dram.burst_bytes))
+        row = self.timing.plan.product.outputs * self.arch.array.stored_output_bytes
+        return int(whole_bursts(row, self.arch.dram.burst_bytes))
 
     def _scan(self) -> tuple[tuple[str, Extents], ...]:
         plan = self.timing.plan
@@ -183,5 +188,6 @@ class ProductDemand:
         token = activations.runs.first[core, activations.run[item]]
         tokens = token + np.arange(plan.items.tokens[core, item])
         output, outputs = weights.runs.first[core, weights.run[item]], plan.items.outputs[core, item]
-        rows = Extents(tokens * self._output_stride + output, np.full(len(tokens), outputs))
+        width = self.arch.array.stored_output_bytes
+        rows = Extents(tokens * self._output_stride + output * width, np.full(len(tokens), outputs * width))
         return (("outputs", rows.joined()),)

@@ -81,6 +81,7 @@ class _Placed:
 
     demand: Demand
     begin: int
+    """Cycle behind its launch."""
     regions: list[Region]
 
     @property
@@ -115,7 +116,7 @@ def _placed(operations: Iterator[tuple[str, int, Demand]], simulation: Simulatio
             for operand, size in demand.regions.items():
                 regions.append(Region(name, repeat, operand, address, size))
                 address += -(-size // alignment) * alignment
-            yield _Placed(demand, begin, regions)
+            yield _Placed(demand, begin + demand.launch_cycles, regions)
             begin += demand.cycles
 
 

@@ -76,6 +76,7 @@ def _operation_events(
     about = about | {"repeat": operation.repeat, "items": items, "items_not_drawn": len(skipped)}
     about |= {"cycles": timing.cycles, **timing.breakdown}
     yield _slice(process, 0, operation.name, begin, timing.cycles * operation.repeat, microseconds, about)
+    begin += timing.cycles - timing.schedule.makespan  # what launching takes
     for core, item in ((core, item) for core in range(cores) for item in range(items) if item not in skipped):
         for stage in range(stages):
             start, end = (int(times[core, item, stage]) for times in (timing.schedule.start, timing.schedule.end))

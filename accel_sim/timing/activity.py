@@ -132,7 +132,7 @@ def _loaded(chosen: Plan, arch: Arch) -> tuple[int, int]:
     product = chosen.product
     rows = int(chosen.items.loaded_activations.sum()) // product.features
     if product.gathers_features and rows == 0:  # they came with the scan for what is needed, and stayed
-        rows = product.tokens * (arch.cores.count if arch.cores.split == "outputs" else 1)
+        rows = product.tokens * chosen.items.grid.output_parts
     return rows, int(chosen.items.loaded_weights.sum()) // product.features
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from accel_sim.arch.schema import Arch
 from accel_sim.pattern import Pattern
+from accel_sim.timing.core_grid import CoreGrid
 from accel_sim.timing.formats import SCALE_BYTES, formats
 from accel_sim.timing.product import Product
 from accel_sim.timing.tiling import Tiling, chunk_step, share
@@ -24,6 +25,7 @@ class Items:
     is smaller has items with nothing to do.
     """
 
+    grid: CoreGrid
     tokens: Integers
     outputs: Integers
     features: Integers
@@ -54,10 +56,10 @@ class Items:
 
 def item_count(product: Product, arch: Arch, tiling: Tiling) -> int:
     """Pipeline items that `cut` makes, of all cores together (at most: chunks may come out fewer)."""
-    cores = {"tokens": 1, "outputs": 1} | {arch.cores.split: arch.cores.count}
+    grid = grid_of(product, arch, tiling)
     panels = {
-        "activations": -(-share(product.tokens, tiling.panel_tokens, cores["tokens"]) // tiling.panel_tokens),
-        "weights": -(-share(product.outputs, arch.array.cols, cores["outputs"]) // arch.array.cols),
+        "activations": -(-share(product.tokens, tiling.panel_tokens, grid.token_parts) // tiling.panel_tokens),
+        "weights": -(-share(product.outputs, arch.array.cols, grid.output_parts) // arch.array.cols),
     }
     held = panels.pop(tiling.held)
     (streamed,) = panels.values()
@@ -75,10 +77,16 @@ class _Operand:
     again: npt.NDArray[np.bool_]
 
 
+def grid_of(product: Product, arch: Arch, tiling: Tiling) -> CoreGrid:
+    """How the cores share a product under a tiling."""
+    return CoreGrid.of(product.tokens, product.outputs, tiling.panel_tokens, arch)
+
+
 def cut(product: Product, arch: Arch, pattern: Pattern | None, tiling: Tiling) -> Items:
     """The items of one product under a tiling: for every block, for every streaming panel, for every chunk."""
-    first_panels, token_panels = _shares(product.tokens, tiling.panel_tokens, arch, "tokens")
-    _, output_panels = _shares(product.outputs, arch.array.cols, arch, "outputs")
+    grid = grid_of(product, arch, tiling)
+    first_panels, token_panels = _shares(product.tokens, tiling.panel_tokens, grid.token_parts, grid.token_part)
+    _, output_panels = _shares(product.outputs, arch.array.cols, grid.output_parts, grid.output_part)
     features = _features(product, arch, pattern, tiling)
     by_weights = tiling.held == "weights"
     held_panels, streaming = (output_panels, token_panels) if by_weights else (token_panels, output_panels)
@@ -103,9 +111,10 @@ def cut(product: Product, arch: Arch, pattern: Pattern | None, tiling: Tiling) -
         again=b > 0,
     )
     activations, weights = (streamed, held) if by_weights else (held, streamed)
-    _leave_out(activations, weights, product, arch, tiling)
+    _leave_out(activations, weights, product, grid, tiling)
     starts_block = (p == 0) & (c == 0)
     return Items(
+        grid=grid,
         tokens=activations.units,
         outputs=weights.units,
         features=np.broadcast_to(features[c], activations.units.shape),
@@ -125,11 +134,10 @@ def cut(product: Product, arch: Arch, pattern: Pattern | None, tiling: Tiling) -
     )
 
 
-def _leave_out(activations: _Operand, weights: _Operand, product: Product, arch: Arch, tiling: Tiling) -> None:
+def _leave_out(activations: _Operand, weights: _Operand, product: Product, grid: CoreGrid, tiling: Tiling) -> None:
     """Clear what does not come from DRAM for every core or item, in place."""
-    if arch.cores.count > 1:  # one transfer brings what all cores need
-        common = weights if arch.cores.split == "tokens" else activations
-        common.dram_bytes[1:] = 0
+    activations.dram_bytes[grid.output_part != 0] = 0  # one transfer brings what several cores need
+    weights.dram_bytes[grid.token_part != 0] = 0
     if product.activations_on_chip:
         activations.dram_bytes[:] = 0
     if product.weights_on_chip:
@@ -177,19 +185,19 @@ def _prefetched(blocks: Integers, items_per_block: int) -> Integers:
     return loads.ravel()
 
 
-def _shares(units: int, panel: int, arch: Arch, split: str) -> tuple[Integers, Integers]:
-    """First panel of each core [cores], and units in each of its panels [cores, panels] (0 where it has fewer)."""
-    cores = arch.cores.count
-    if arch.cores.split != split:
-        sizes = np.minimum(panel, units - np.arange(0, units, panel, dtype=np.int64))
-        return np.zeros(cores, np.int64), np.broadcast_to(sizes, (cores, len(sizes)))
+def _shares(units: int, panel: int, parts: int, part: Integers) -> tuple[Integers, Integers]:
+    """First panel of each core [cores], and units in each of its panels [cores, panels] (0 where it has fewer).
+
+    `part` [cores] says which of the `parts` a core has, −1 for none.
+    """
     panels = -(-units // panel)
-    counts = panels // cores + (np.arange(cores) < panels % cores)
+    counts = panels // parts + (np.arange(parts) < panels % parts)
     starts = np.cumsum(counts) - counts
-    most = -(-share(units, panel, cores) // panel)
+    most = -(-share(units, panel, parts) // panel)
     index = starts[:, None] + np.arange(most)
     mine = np.arange(most) < counts[:, None]
-    return starts, np.where(mine, np.minimum(panel, units - index * panel), 0)
+    sizes = np.where(mine, np.minimum(panel, units - index * panel), 0)
+    return starts[part], np.where(part[:, None] >= 0, sizes[part], 0)
 
 
 def _features(product: Product, arch: Arch, pattern: Pattern | None, tiling: Tiling) -> Integers:

@@ -83,12 +83,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class LayerTiming:
-    """One product on one machine: `cycles` is the makespan and `breakdown` (cause → cycles) adds up to it."""
+    """One product on one machine: `cycles` is its launch and the schedule's makespan, and `breakdown` (cause → cycles)
+    adds up to it."""
 
     plan: Plan
     schedule: Schedule
     cycles: int
     breakdown: dict[str, int]
+
+    @property
+    def launch_cycles(self) -> int:
+        """Cycles before the schedule's first."""
+        return self.cycles - self.schedule.makespan
 
 
 def plan(product: Product, arch: Arch, pattern: Pattern | None, tiling: Tiling, latencies: Latencies) -> Plan:
@@ -173,7 +179,8 @@ def skipping_zeros(full: Plan, product: Product, arch: Arch, pattern: Pattern | 
 def time_plan(chosen: Plan, arch: Arch, pattern: Pattern | None, engine: Engine = "compiled") -> LayerTiming:
     """The timing of a plan that is at hand."""
     schedule = ENGINES[engine](chosen.pipeline)
-    return LayerTiming(chosen, schedule, schedule.makespan, _breakdown(chosen, schedule, arch, pattern))
+    cycles = arch.cores.launch_cycles + schedule.makespan
+    return LayerTiming(chosen, schedule, cycles, _breakdown(chosen, schedule, arch, pattern))
 
 
 def cycles_with_more_columns(timing: LayerTiming, arch: Arch, factor: float) -> float:
@@ -183,7 +190,7 @@ def cycles_with_more_columns(timing: LayerTiming, arch: Arch, factor: float) -> 
     durations = original.durations * scale
     durations[..., COMPUTE] = np.rint(enlarged_compute_time(chosen.compute, chosen.items, arch, factor) * scale)
     scaled = replace(original, durations=durations, latencies=original.latencies * scale)
-    return compiled.run(scaled).makespan / scale
+    return arch.cores.launch_cycles + compiled.run(scaled).makespan / scale
 
 
 def bottleneck(breakdown: dict[str, int]) -> str:
@@ -206,7 +213,7 @@ def _breakdown(chosen: Plan, schedule: Schedule, arch: Arch, pattern: Pattern | 
     return {
         "ideal_compute": ideal,
         "array_underuse": array - ideal,
-        "fill_drain": int(waited[COMPUTE] + (compute.fill + compute.drain)[computing].sum()),
+        "fill_drain": arch.cores.launch_cycles + int(waited[COMPUTE] + (compute.fill + compute.drain)[computing].sum()),
         "synchronisation": int(compute.synchronisation[computing].sum()),
         "weight_port": int(compute.weight_port[computing].sum()),
         "sram": int(compute.sram[computing].sum()) + held,

@@ -140,23 +140,23 @@ def traffic(items: Items, product: Product, arch: Arch, pattern: Pattern | None)
         read = read + np.where(items.weights_again & ("weights" in held_back), 0, items.weight_bytes)
         buffered = fetched
     stored = np.where(items.completes & (not product.outputs_on_chip), items.tokens * items.outputs, 0)
-    return Traffic(read, stored, buffered, _held_on_chip(items, product, arch))
+    stored = stored * arch.array.stored_output_bytes
+    return Traffic(read, stored, buffered, _held_on_chip(items, product))
 
 
-def _held_on_chip(items: Items, product: Product, arch: Arch) -> Integers:
+def _held_on_chip(items: Items, product: Product) -> Integers:
     """Bytes of weights that come from a memory of their own: a code each; scales and thresholds wait beside it."""
     if not product.weights_on_chip:
         return np.zeros_like(items.loaded_weights)
     held = items.loaded_weights.copy()
-    if arch.cores.split == "tokens":  # one transfer brings what all cores need
-        held[1:] = 0
+    held[items.grid.token_part != 0] = 0  # one transfer brings what several cores need
     return held
 
 
 def _held_in_shared_buffer(items: Items, product: Product, arch: Arch, pattern: Pattern | None) -> set[str]:
     """Operands that stay in the shared buffer: both if they fit together, else the one that fits and saves most."""
-    stored, once = formats(product, arch, pattern), slice(0, 1)  # what all cores need is fetched by the first one
-    shared = "weights" if arch.cores.split == "tokens" else "activations"
+    stored, grid = formats(product, arch, pattern), items.grid
+    fetching = {"activations": grid.output_part == 0, "weights": grid.token_part == 0}  # the first that need it
     sizes = {
         "activations": product.tokens * stored.activation_dram_bytes,
         "weights": product.outputs * stored.weight_dram_bytes,
@@ -168,7 +168,7 @@ def _held_in_shared_buffer(items: Items, product: Product, arch: Arch, pattern: 
         "weights": (items.loaded_weights * items.weights_again, stored.weight_dram_bytes),
     }
     saved = {
-        name: int(loaded[once if name == shared else slice(None)].sum()) * row_bytes
+        name: int(loaded[fetching[name]].sum()) * row_bytes
         for name, (loaded, row_bytes) in again.items()
         if sizes[name] <= arch.cores.shared_buffer_bytes
     }
@@ -194,7 +194,7 @@ def pipeline(
         [load_cycles(moved, arch), select, compute.total, requantise, store_cycles(moved, arch)], axis=2
     )
     exclusive, after_select = items.exclusive, np.zeros_like(items.exclusive)
-    shared = _shared(items, arch)
+    shared = _shared(items)
     if product.gathers_features:
         durations = np.concatenate([_scan(product, arch, pattern), durations], axis=1)
         exclusive = np.concatenate([[False], exclusive])
@@ -208,12 +208,12 @@ def pipeline(
     return Pipeline(durations, np.array(waits, dtype=np.int64), exclusive, shared, after_select)
 
 
-def _shared(items: Items, arch: Arch) -> npt.NDArray[np.bool_]:
-    """Items whose load brings something to all cores."""
-    if arch.cores.count == 1:
-        return np.zeros_like(items.exclusive)
-    common = items.loaded_weights if arch.cores.split == "tokens" else items.loaded_activations
-    return common[0] > 0
+def _shared(items: Items) -> npt.NDArray[np.bool_]:
+    """Items whose load brings something to several cores: it waits for a place in every core."""
+    grid, none = items.grid, np.zeros_like(items.exclusive)
+    activations = items.loaded_activations[0] > 0 if grid.shares_activations else none
+    weights = items.loaded_weights[0] > 0 if grid.shares_weights else none
+    return activations | weights
 
 
 def _scan(product: Product, arch: Arch, pattern: Pattern | None) -> Integers:

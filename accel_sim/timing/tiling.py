@@ -21,6 +21,7 @@ from accel_sim.arch.schema import Arch
 from accel_sim.arch.sparsity import SKIPS_ZEROS
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
+from accel_sim.timing.core_grid import CoreGrid
 from accel_sim.timing.formats import formats
 from accel_sim.timing.product import Product
 
@@ -124,16 +125,16 @@ def panel_tokens(product: Product, arch: Arch) -> list[int]:
             raise AccelSimError(f"arch {arch.name}: mapping.panel_tokens {asked}: sums of at most {fitting} tokens fit")
         return [asked]
     outputs_fit = arch.sram.output_bytes // (2 * min(arch.array.cols, product.outputs))
-    cores = arch.cores.count if arch.cores.split == "tokens" else 1
+    cores = arch.cores.count if arch.cores.split == "tokens" else 1  # in a grid a panel may be as large as it fits
     most = max(1, min(fitting, outputs_fit, ceil(product.tokens / cores)))
     return sorted({max(1, most >> power) for power in range(PANEL_HALVINGS + 1)}, reverse=True)
 
 
 def _operands(product: Product, arch: Arch, pattern: Pattern | None, tokens: int) -> dict[str, _Operand]:
     stored = formats(product, arch, pattern)
-    shared = {"tokens": 1, "outputs": 1} | {arch.cores.split: arch.cores.count}
-    activations = share(product.tokens, tokens, shared["tokens"])
-    weights = share(product.outputs, arch.array.cols, shared["outputs"])
+    grid = CoreGrid.of(product.tokens, product.outputs, tokens, arch)
+    activations = share(product.tokens, tokens, grid.token_parts)
+    weights = share(product.outputs, arch.array.cols, grid.output_parts)
     return {
         "activations": _Operand(activations, tokens, stored.activation_sram_bytes, arch.sram.activation_bytes),
         "weights": _Operand(weights, arch.array.cols, stored.weight_sram_bytes, arch.sram.weight_bytes),
@@ -146,6 +147,10 @@ def tilings(product: Product, arch: Arch, pattern: Pattern | None) -> list[Tilin
     Raises AccelSimError naming the buffer and the bytes missing, or what the mapping excludes, when there is none.
     """
     sizes = panel_tokens(product, arch)
+    if arch.mapping.held == "neither":
+        return [
+            _holding_nothing(product, arch, _operands(product, arch, pattern, size), pattern, size) for size in sizes
+        ]
     found = [tiling for tokens in sizes for tiling in _with_panels(product, arch, pattern, tokens)]
     if not found:
         smallest = sizes[-1]

@@ -19,7 +19,7 @@ class CoreShare:
     """One core's part; cycles are sums over its items."""
 
     units: int
-    """Tokens or outputs, by `cores.split`."""
+    """Tokens or outputs, by `cores.split`; in a grid, sums (tokens × outputs)."""
     computing: int
     waiting: int
     """Its own loads and stores were ready, and the memory served something else."""
@@ -29,7 +29,7 @@ def core_shares(timing: LayerTiming, machine: Machine) -> list[CoreShare]:
     """The cores in order."""
     items, product, durations = timing.plan.items, timing.plan.product, timing.plan.pipeline.durations
     done = np.where(items.completes, items.tokens * items.outputs, 0).sum(axis=1)
-    other = product.outputs if machine.arch.cores.split == "tokens" else product.tokens
+    other = {"tokens": product.outputs, "outputs": product.tokens, "grid": 1}[machine.arch.cores.split]
     waits = memory_waits(timing).sum(axis=(1, 2))
     return [
         CoreShare(int(done[core]) // other, int(durations[core, :, COMPUTE].sum()), int(waits[core]))
@@ -62,16 +62,22 @@ def memory_waits(timing: LayerTiming) -> np.ndarray:
 def core_lines(timing: LayerTiming, machine: Machine) -> list[str]:
     """What all cores need, how it comes to them, and how busy the memory is between them."""
     cores, pipeline, items = machine.arch.cores, timing.plan.pipeline, timing.plan.items
-    by_tokens = cores.split == "tokens"
-    common = "weights" if by_tokens else "activations"
-    shared = int((items.weight_bytes if by_tokens else items.activation_bytes).sum())
+    grid = items.grid
+    fetched = {"activations": items.activation_bytes, "weights": items.weight_bytes}
+    is_shared = {"activations": grid.shares_activations, "weights": grid.shares_weights}
+    names = [name for name, several in is_shared.items() if several] or ["activations"]
+    common, shared = " and ".join(names), sum(int(fetched[name].sum()) for name in names)
     busy = int(pipeline.durations[:, :, [LOAD, STORE]].sum())
     brought = "are there already"
     if shared:
         loads = f"{int(pipeline.shared.sum())} of {pipeline.items} loads"
-        brought = f"come once for all of them ({size(shared)}), in {loads}, which wait for a free place in every core"
+        whom = "a row or column" if cores.split == "grid" else "them"
+        brought = f"come once for all of {whom} ({size(shared)}), in {loads}, which wait for a free place in every core"
+    split = f"split the {cores.split}"
+    if cores.split == "grid":
+        split = f"are a grid of {grid.token_parts} (tokens) × {grid.output_parts} (outputs)"
     lines = [
-        f"{cores.count} cores split the {cores.split}; the {common} {brought}",
+        f"{cores.count} cores {split}; the {common} {brought}",
         f"contention: the memory is busy {busy / timing.cycles:.1%} of the time; cores wait"
         f" {int(memory_waits(timing).sum()):,} cycles in sum while it serves others",
     ]
@@ -96,7 +102,7 @@ def core_table(timing: LayerTiming, machine: Machine) -> Table:
     split = machine.arch.cores.split
     table = table_of("cores")
     table.add_column("core")
-    for column in (split, "computing", "of all", "waits for memory"):
+    for column in ("sums" if split == "grid" else split, "computing", "of all", "waits for memory"):
         table.add_column(column, justify="right", no_wrap=True)
     shares = core_shares(timing, machine)
     for (units, computing), group in groupby(range(len(shares)), lambda core: astuple(shares[core])[:2]):
