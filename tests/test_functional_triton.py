@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 
 
 def run_tests(name: str, at_least: int, workers: int = 0, **environment: str) -> None:
-    """Run the tests of a file that pytest does not collect by itself; by several workers where there is pytest-xdist."""
+    """Run the tests of a file that pytest does not collect by itself; by several workers if it has pytest-xdist."""
     pytest.importorskip("torch")
     pytest.importorskip("triton", reason="triton is not installed (pip install 'accel_sim[gpu]')")
     parallel = ["-n", str(workers)] if workers and find_spec("xdist") else ["-p", "no:xdist"]
