@@ -15,7 +15,7 @@ RECIPES := $(filter-out svdp% %-8b %-7b %-a3b %-135m,$(basename $(notdir $(wildc
 # OpenMP threads that spin while they wait cost a factor of three on shared cores.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo report quality proof bench test lint clean
+.PHONY: demo report quality contextual proof bench test lint clean
 
 # A real model's activations on five machines: trace, tables, results as data, plots.
 demo: .venv/installed $(TRACE)/trace.json
@@ -53,6 +53,26 @@ quality: $(TRACE)/trace.json
 		cp $(OUT)/quality/$$part/*.json $(OUT)/quality/$$part/*.md reports/quality/$$part/ && \
 		for more in $(OUT)/quality/$$part/*.png $(OUT)/quality/$$part/*.yaml; do \
 			test ! -e $$more || cp $$more reports/quality/$$part/; done; done
+
+# Contextual sparsity: the default model made a ReLU one, predictors of its neurons, and what machines gain by them
+# (docs/contextual.md). About two hours on two cores; interrupted, the same command goes on where it was.
+RELU := $(OUT)/relu-smollm2
+CONTEXTUAL := $(OUT)/contextual
+contextual: .venv/installed
+	$(BIN)/accel-sim reluify --out $(RELU) --minutes 75
+	$(BIN)/accel-sim contextual evaluate --grid reports/contextual/predictors.yaml --model $(RELU) \
+		--out $(CONTEXTUAL)/predictors
+	$(BIN)/accel-sim contextual fit --recipe svdp_50 --model $(RELU) --out $(CONTEXTUAL)/fitted
+	test -e $(OUT)/relu-trace/trace.json || \
+		$(BIN)/accel-sim capture --model $(RELU) --tokens 512 --weights --out $(OUT)/relu-trace
+	$(BIN)/accel-sim decode --trace $(OUT)/relu-trace --contextual $(CONTEXTUAL)/fitted --scope model \
+		--context 512,4096 --batches 1,2,4,8,16,32 --out $(CONTEXTUAL)/smollm2_decode
+	$(BIN)/accel-sim decode --workload llama-2-7b --contextual rank=256,predicted=0.45,realised=0.9 --scope model \
+		--context 1024,8192 --batches 1,2,4,8,16,32 --out $(CONTEXTUAL)/decode
+	$(BIN)/accel-sim contextual published --out $(CONTEXTUAL)/published
+	mkdir -p $(CONTEXTUAL)/reluify && cp $(RELU)/reluified.json $(RELU)/reluified.md $(RELU)/reluified.png $(CONTEXTUAL)/reluify
+	for part in reluify predictors smollm2_decode decode published; do mkdir -p reports/contextual/$$part && \
+		cp $(CONTEXTUAL)/$$part/*.json $(CONTEXTUAL)/$$part/*.md $(CONTEXTUAL)/$$part/*.png reports/contextual/$$part/; done
 
 # The unit's RTL beside the models, over all configurations: bits and cycles. Six minutes.
 proof: .venv/installed
