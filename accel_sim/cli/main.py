@@ -26,6 +26,7 @@ from accel_sim.cli.reluify import reluify
 from accel_sim.cli.rtl import rtl
 from accel_sim.cli.schema import schema
 from accel_sim.cli.sensitivity import sensitivity
+from accel_sim.cli.silicon import silicon
 from accel_sim.cli.simulate import simulate
 from accel_sim.cli.synthesize import synthesize
 from accel_sim.cli.trace import trace
@@ -57,6 +58,7 @@ def main() -> None:
         schema,
     )
     app.add_typer(contextual)
+    app.add_typer(silicon)
     app.callback()(_options)
     _run(app, "accel-sim")
 

@@ -13,7 +13,6 @@ from accel_sim.cost.scaling import BASE_NM, RULE, Scale, library_rule, scaling_s
 from accel_sim.cost.tables import Source, Status, constants, dram
 from accel_sim.cost.units import UnitCost, library_of
 
-
 EXISTING_CHIP = (
     "only its cycles and times are modelled; area, energy, equal-area speed-ups and the critical path here are those of"
     " this project's circuits and say nothing about that chip"

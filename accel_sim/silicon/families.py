@@ -1,0 +1,81 @@
+"""Kinds of kernel, each with parameters of its own: what was measured of each, and what the model says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from accel_sim.arch import Arch
+from accel_sim.errors import AccelSimError
+from accel_sim.pattern import Pattern
+from accel_sim.silicon.model import Parameters, predicted, seconds, selection_seconds
+from accel_sim.silicon.result import Dtype, Row
+from accel_sim.silicon.shapes import Shape
+
+Work = Literal["dense", "sparse", "select"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kernel library's work in one number format."""
+
+    dtype: Dtype
+    work: Work
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.work}"
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """Parameters that its times can tell apart; the others stay ideal."""
+        if self.work == "select":
+            return "launch_s", "memory_share"
+        return "launch_s", "tensor_share", "memory_share", "latency_s"
+
+    def measured(self, row: Row) -> float | None:
+        """Seconds; None where nothing was measured."""
+        return {"dense": row.dense_s, "sparse": row.sparse_s, "select": row.select_pack_s}[self.work]
+
+    def ran(self, row: Row) -> Shape:
+        """The shape as the library ran it, padding included."""
+        tokens = row.dense_tokens if self.work == "dense" else row.sparse_tokens
+        return Shape(tokens, row.features, row.outputs)
+
+
+FAMILIES = tuple(Family(dtype, work) for dtype in ("int8", "fp16") for work in ("dense", "sparse", "select"))
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """The model of one family on one chip; the tile of a shape is chosen once, with the first parameters asked for."""
+
+    arch: Arch
+    family: Family
+    pattern: Pattern
+    tiles: dict[Shape, int]
+
+    @classmethod
+    def of(cls, arch: Arch, family: Family, pattern: Pattern | None = None) -> Predictor:
+        """`pattern` None: the chip's own. Raises AccelSimError for a chip without one."""
+        pattern = pattern or arch.pattern()
+        if pattern is None or arch.sparsity.selector.placement != "software":
+            raise AccelSimError(
+                f"arch {arch.name}: expected sparsity.patterns and sparsity.selector.placement software (see h200.yaml)"
+            )
+        return cls(arch, family, pattern, {})
+
+    def seconds(self, shape: Shape, parameters: Parameters) -> float:
+        if self.family.work == "select":
+            return selection_seconds(self.arch, shape, self.family.dtype, self.pattern, parameters)
+        pattern = self.pattern if self.family.work == "sparse" else None
+        timing = predicted(self.arch, shape, self.family.dtype, pattern, parameters, self.tiles.get(shape))
+        self.tiles.setdefault(shape, timing.plan.tiling.panel_tokens)
+        return seconds(self.arch, timing, parameters)
+
+    def breakdown(self, shape: Shape, parameters: Parameters) -> dict[str, float]:
+        """Cause → share of the predicted time; empty for a selection."""
+        if self.family.work == "select":
+            return {}
+        pattern = self.pattern if self.family.work == "sparse" else None
+        timing = predicted(self.arch, shape, self.family.dtype, pattern, parameters, self.tiles.get(shape))
+        return {cause: cycles / timing.cycles for cause, cycles in timing.breakdown.items() if cycles}
