@@ -64,6 +64,15 @@ def test_what_is_predicted_dead_does_not_reach_down_proj():
     assert torch.allclose(seen["products"], expected, atol=1e-6)
 
 
+def test_a_classifier_is_trained_while_the_model_runs_without_gradients():
+    model = relu_model()
+    with torch.no_grad():
+        accel_sim.sparsify(model, recipe(kind="trained", rank=4, sparsity=0.5), CALIBRATION)
+    predictor = sparsifier_of(model).products["model.layers.0.mlp.gate_proj"].predictor.fitted.predictor
+    assert predictor.rank == 4 and not predictor.up.requires_grad
+    assert torch.isfinite(logits(model)).all()
+
+
 def test_decode_alone_leaves_the_prompt_dense():
     model = relu_model()
     dense = logits(model)

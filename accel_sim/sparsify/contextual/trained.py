@@ -70,7 +70,8 @@ def train_low_rank(
     for _ in range(epochs):
         for step in train[torch.randperm(len(train), generator=random)].split(rows):
             optimizer.zero_grad()
-            loss(step).backward()
+            with torch.enable_grad():  # a model's layers are fitted while it runs, which needs none
+                loss(step).backward()
             optimizer.step()
         with torch.no_grad():
             found = sum(float(loss(part)) * len(part) for part in held_back.split(rows)) / len(held_back)
