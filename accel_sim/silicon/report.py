@@ -1,4 +1,4 @@
-"""The comparison as a page, as JSON, as a picture, and as a machine file with the fitted parameters."""
+"""The comparison as a page, as JSON and as a picture."""
 
 from __future__ import annotations
 
