@@ -334,6 +334,11 @@ def test_differences_to_the_recipe_are_named():
     floats = run(recipe()).recipe.differences
     assert any("floats: run on INT8" in line for line in floats) and any("scores floats" in line for line in floats)
     assert run(recipe(precision="w8a8", score="codes")).recipe.differences == []
+    predicts = recipe(
+        {"projections": ["q_proj"], "neurons": {"kind": "svd", "rank": 4}}, precision="w8a8", score="codes"
+    )
+    (difference,) = run(predicts).recipe.differences
+    assert difference.startswith("the recipe predicts neurons") and "--contextual" in difference
 
 
 def test_command_names_the_recipe_its_methods_and_what_they_cost(tmp_path):

@@ -93,6 +93,8 @@ class OnMachine:
             yield "the recipe computes in floats: run on INT8 codes, as the machine does"
         if any(one.score == "floats" and one.prunes(self.phase) for one in chosen) and not self.prunes_weights:
             yield "the recipe scores floats: the machine scores INT8 codes and 8-bit factors"
+        if any(one.neurons for one in chosen):
+            yield "the recipe predicts neurons: all are computed here, unless --contextual brings predictors"
         if any(one.prunes() and not one.prunes(self.phase) for one in chosen):
             other = "decode" if self.phase == "prefill" else "prefill"
             yield f"what the recipe prunes in {other} alone runs dense here"
