@@ -324,6 +324,8 @@ def test_a_checkpoint_is_exported_while_the_training_may_go_on(tmp_path):
     assert not label.finished and label.tokens == 4 * WINDOW  # the fifth step was not kept
     assert read_label(tmp_path / "now") == label
     assert "to go on" in (tmp_path / "now/reluified.md").read_text()
+    with pytest.raises(AccelSimError, match=r"now: holds a model exported after \d+ tokens"):
+        reluify_model(loaded(), options(tmp_path / "now"), settings(), TEXT)
     assert load_model(CaptureOptions(out=tmp_path, model=str(tmp_path / "now"), device="cpu")).model.config
 
 

@@ -156,14 +156,24 @@ def reluify_model(
 
 
 def _finished(out: Path, identity: str) -> Label | None:
-    """The label of a model that is done already. Raises AccelSimError for one that was made otherwise."""
-    finished = read_label(out)
-    if finished is not None and finished.identity != identity:
+    """The label of a model that is done already.
+
+    Raises AccelSimError for one that was made otherwise, and for one that was exported before its training ended.
+    """
+    found = read_label(out)
+    if found is None:
+        return None
+    if found.identity != identity:
         raise AccelSimError(
             f"{out}: holds a model made of another one, of other text or with other settings; name another "
             "folder with --out"
         )
-    return finished
+    if not found.finished:
+        raise AccelSimError(
+            f"{out}: holds a model exported after {found.tokens:,} tokens, whose training goes on in the folder that "
+            "it was exported from; name that, or another, with --out"
+        )
+    return found
 
 
 def _made_from(
