@@ -13,13 +13,13 @@ import typer
 from accel_sim.cli.inputs import shipped_trace
 from accel_sim.cli.outputs import check_outputs
 from accel_sim.errors import AccelSimError
-from accel_sim.pattern import Pattern, parse_pattern
+from accel_sim.pattern import parse_pattern
 
 if TYPE_CHECKING:
     from accel_sim.functional.backends import Backend
     from accel_sim.functional.thorough import CaseResult
     from accel_sim.functional.validation import Comparison
-    from accel_sim.trace import Site, Trace
+    from accel_sim.trace import Trace
 
 DEFAULT_PATTERNS = ("2:4", "4:8", "8:16", "16:32")
 REPORT_PATTERNS = (*DEFAULT_PATTERNS, "1:4", "3:4")
@@ -50,7 +50,9 @@ def validate(
     ] = None,
 ) -> None:
     """Compare every backend with the reference on a trace, bit for bit; a difference ends it with exit status 1."""
-    from accel_sim.functional.validation import Divergence
+    from accel_sim.cli.progress import study_progress
+    from accel_sim.functional.thorough import cases, validate_thoroughly
+    from accel_sim.functional.validation import Divergence, validate_trace
 
     folder = out or (GPU_REPORT if device == "cuda" else None)
     patterns = [parse_pattern(text) for text in pattern or (REPORT_PATTERNS if folder else DEFAULT_PATTERNS)]
@@ -62,11 +64,13 @@ def validate(
     typer.echo(f"patterns     {', '.join(map(str, patterns))}")
     started = time.perf_counter()
     if folder:
-        results = _run_thoroughly(opened, patterns, backends, sites, rows)
+        with study_progress(cases(patterns)) as advance:
+            results = validate_thoroughly(opened, patterns, backends, sites=sites, rows=rows, advance=advance)
         _report(folder, results, opened, backends, absent, time.perf_counter() - started)
         return
     try:
-        comparison = _run(opened, patterns, backends, sites, rows)
+        with study_progress(len(sites)) as advance:
+            comparison = validate_trace(opened, patterns, backends, sites=sites, rows=rows, advance=advance)
     except Divergence as difference:
         typer.echo(f"DIFFERENT    {difference}", err=True)
         raise typer.Exit(1) from None
@@ -102,54 +106,6 @@ def _backends(device: str | None) -> tuple[dict[str, Backend], dict[str, str]]:
         there[name] = unit
     del there[_REFERENCE]
     return there, absent
-
-
-def _run(
-    trace: Trace,
-    patterns: list[Pattern],
-    backends: dict[str, Backend],
-    sites: tuple[Site, ...],
-    rows: int | None,
-) -> Comparison:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from accel_sim.functional.validation import validate_trace
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("sites", total=len(sites))
-        return validate_trace(
-            trace,
-            patterns,
-            backends,
-            sites=sites,
-            rows=rows,
-            advance=lambda site: progress.update(task, advance=1, description=site),
-        )
-
-
-def _run_thoroughly(
-    trace: Trace,
-    patterns: list[Pattern],
-    backends: dict[str, Backend],
-    sites: tuple[Site, ...],
-    rows: int | None,
-) -> list[CaseResult]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from accel_sim.functional.thorough import cases, validate_thoroughly
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("cases", total=cases(patterns))
-        return validate_thoroughly(
-            trace,
-            patterns,
-            backends,
-            sites=sites,
-            rows=rows,
-            advance=lambda what: progress.update(task, advance=1, description=what),
-        )
 
 
 def _report(
