@@ -126,7 +126,7 @@ class Attached:
         given = args[0] if args else kwargs.get("input_ids")
         shown = kwargs.get("inputs_embeds") if given is None else given
         past = kwargs.get("past_key_values")
-        self._decoding = shown.shape[1] == 1 and past is not None and past.get_seq_length() > 0
+        self._decoding = shown.shape[1] == 1 and past is not None and _holds_tokens(past)
 
     def _leave(self, *_: Any) -> None:
         self._decoding = False
@@ -143,6 +143,18 @@ class Attached:
     def _count(self, rows: FetchedRows) -> None:
         for place, name in enumerate(("gate", "up", "down")):
             self._rows[place] += getattr(rows, name)
+
+
+def _holds_tokens(past: Any) -> bool:
+    """Whether a cache holds tokens.
+
+    A static cache counts them on the device. Nobody may ask a device while it captures a CUDA graph; what is captured
+    for one token is a decode step, replayed behind any prompt.
+    """
+    length = past.get_seq_length()
+    if isinstance(length, Tensor) and length.is_cuda and torch.cuda.is_current_stream_capturing():
+        return True
+    return bool(length > 0)
 
 
 def _runner(
