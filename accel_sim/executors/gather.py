@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from accel_sim.executors.masks import FetchedRows, Outcome, Pipeline
-from accel_sim.executors.torch_ffn import TorchFFN, checked_activations, checked_scores
+from accel_sim.executors.torch_ffn import TorchFFN, checked_activations, checked_mask
 
 
 class GatherExecutor:
@@ -27,7 +27,8 @@ class GatherExecutor:
         """
         ffn = self.ffn
         given = checked_activations(x, ffn, self._check_values)
-        wanted = checked_scores(mask, given, ffn, pipeline, self._check_values) > 0
+        mask = checked_mask(mask, given, ffn, pipeline, self._check_values)
+        wanted = _wanted(mask, (x.shape[0], ffn.neurons), x.device)
         x = given.to(ffn.gate.dtype)
         rows = _needed(wanted)
         gate = linear(x, ffn.gate.index_select(0, rows)) + ffn.gate_bias[rows]
@@ -43,6 +44,13 @@ class GatherExecutor:
         product = torch.where(kept, gate * up, 0).to(x.dtype)
         y = product @ ffn.down.index_select(0, rows) + ffn.down_bias
         return Outcome(y.to(given.dtype), FetchedRows(gated, rows.numel(), rows.numel()))
+
+
+def _wanted(mask: Tensor | None, shape: tuple[int, int], device: torch.device) -> Tensor:
+    """bool [T, D]."""
+    if mask is None:
+        return torch.ones(shape, dtype=torch.bool, device=device)
+    return mask if mask.dtype == torch.bool else mask > 0
 
 
 def _needed(wanted: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A gated FFN as tensors, and the checks that the torch executors share."""
+"""A gated FFN and a low-rank predictor as tensors, and the checks that the torch executors share."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from accel_sim.errors import AccelSimError
 from accel_sim.executors.ffn import Activation, GatedFFN
 from accel_sim.executors.masks import check_pipeline
+from accel_sim.executors.predictor import LowRank
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,27 @@ class TorchFFN:
         return self.gate.shape[1]
 
 
+@dataclass(frozen=True, eq=False)
+class TorchLowRank:
+    """A predictor A·B·x + b as tensors (SVDP §3.1): its bias is compared in the dtype that it is stored in."""
+
+    down: Tensor
+    """B [r, d]."""
+    up: Tensor
+    """A [D, r]."""
+    bias: Tensor
+    """b [D]."""
+
+    @classmethod
+    def of(cls, thin: LowRank, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> TorchLowRank:
+        """On `device`, in `dtype`; the paper runs its predictors in fp16."""
+        return cls(*(torch.from_numpy(part).to(device, dtype) for part in (thin.down, thin.up, thin.bias)))
+
+    def scores(self, x: Tensor) -> Tensor:
+        """[T, D] in the predictor's dtype, for x [T, d]: above 0 where a neuron may be active."""
+        return torch.addmm(self.bias, x.to(self.down.dtype) @ self.down.T, self.up.T)
+
+
 def checked_activations(x: Tensor, ffn: TorchFFN, values: bool) -> Tensor:
     """`x` [T, d] without gradient; with `values`, no NaN or infinity in it (which waits for the device)."""
     if x.dim() != 2 or x.shape[1] != ffn.features or not x.is_floating_point():
@@ -75,18 +97,21 @@ def checked_activations(x: Tensor, ffn: TorchFFN, values: bool) -> Tensor:
     return x.detach()
 
 
-def checked_scores(mask: Tensor | None, x: Tensor, ffn: TorchFFN, pipeline: str, values: bool) -> Tensor:
-    """Scores float32 [T, D] in a buffer of their own, above 0 where a neuron may be active; see `masks.check_mask`."""
+def checked_mask(mask: Tensor | None, x: Tensor, ffn: TorchFFN, pipeline: str, values: bool) -> Tensor | None:
+    """`mask` [T, D] on the device of x: bool, or scores, above 0 where a neuron may be active. See `masks.check_mask`.
+
+    None leaves the skipping to the gate. With `values`, no NaN among scores (which waits for the device).
+    """
     check_pipeline(pipeline)
-    shape = (x.shape[0], ffn.neurons)
     if mask is None:
         if pipeline == "parallel":
             raise AccelSimError("pipeline 'parallel' without a mask would skip no row of gate and up; give a mask")
-        return torch.ones(shape, device=x.device)
+        return None
+    shape = (x.shape[0], ffn.neurons)
     if mask.shape != shape or not (mask.dtype == torch.bool or mask.is_floating_point()):
         found = f"{mask.dtype} {list(mask.shape)}"
         raise AccelSimError(f"mask: got {found}, expected bool or float scores {list(shape)}")
     if values and mask.is_floating_point() and bool(torch.isnan(mask).any()):
         token, neuron = torch.isnan(mask).nonzero()[0].tolist()
         raise AccelSimError(f"mask: the score of token {token}, neuron {neuron} is nan; expected numbers")
-    return mask.detach().to(x.device, torch.float32, copy=True).contiguous()
+    return mask.detach().to(x.device)

@@ -1,9 +1,13 @@
-"""Triton kernels of the conditional FFN: gate, up-and-multiply, down (SVDP Alg. 3), with a reduction behind down.
+"""Triton kernels of the conditional FFN: gate with up-and-multiply, down, and a reduction behind down.
 
-One program works on one neuron of gate and up: it tests the neuron's scores first and leaves without touching a weight
-where no token wants it. The gate's output overwrites the scores. Down stores W_down transposed, and adds fixed chunks
-of neurons to partial sums that the reduction adds in order: no atomics, so the same bits every time. Weights are
-fp32, fp16 or bf16, sums fp32.
+SVDP's Alg. 3 has a kernel for gate, one for up-and-multiply and one for down, and a thread block a neuron. Here gate
+and up share one: no neuron's up waits for another neuron's gate, so a program that has computed its gate goes on. And
+neurons are dealt to programs by rank: each program counts the needed neurons of a segment, and takes every n-th. So few
+programs start, all of them have work while the segment has, and each keeps a whole row of a weight in flight, which is
+what hides the latency of the memory at one token. Nothing is compacted in memory, and the host learns no count.
+
+W_down is stored transposed. Each segment's sum goes to a row of partial sums, which the reduction adds in a fixed
+order: no atomics, so the same bits every time. Weights are fp32, fp16 or bf16, sums fp32.
 
 With TRITON_INTERPRET=1 in the environment before triton is first imported, they run on the CPU.
 """
@@ -17,89 +21,134 @@ import triton.language as tl
 @triton.jit
 def _dot(weight, x, neuron, token, real, features, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr):
     """fp32 [BLOCK_T]: row `neuron` of weight [D, d] · x [T, d]."""
+    row = weight + neuron.to(tl.int64) * features
+    if BLOCK_T == 1:  # in one dimension, so that the row and x need no exchange between threads before they meet
+        line = tl.zeros([BLOCK_K], tl.float32)
+        for start in range(0, features, BLOCK_K):
+            k = start + tl.arange(0, BLOCK_K)
+            inside = k < features
+            weights = tl.load(row + k, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
+            line += weights * tl.load(x + k, mask=inside, other=0.0).to(tl.float32)
+        return tl.zeros([BLOCK_T], tl.float32) + tl.sum(line, axis=0)
     total = tl.zeros([BLOCK_T, BLOCK_K], tl.float32)
     for start in range(0, features, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         inside = k < features
-        row = tl.load(weight + neuron.to(tl.int64) * features + k, mask=inside, other=0.0).to(tl.float32)
+        weights = tl.load(row + k, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
         both = real[:, None] & inside[None, :]
-        values = tl.load(x + token[:, None] * features + k[None, :], mask=both, other=0.0).to(tl.float32)
-        total += row[None, :] * values
+        total += weights[None, :] * tl.load(x + token[:, None] * features + k[None, :], mask=both, other=0.0).to(
+            tl.float32
+        )
     return tl.sum(total, axis=1)
 
 
 @triton.jit
-def gate_kernel(
-    weight, bias, x, scores, h, threshold, tokens, neurons, features, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr
+def gate_up_kernel(
+    gate, gate_bias, up, up_bias, x, scores, h, threshold, tokens, neurons, features,
+    MASKED: tl.constexpr, PARALLEL: tl.constexpr, RECTIFIED: tl.constexpr,
+    SEGMENT: tl.constexpr, PROGRAMS: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """h fp32 [T, D]: the activated gate where scores [T, D] are above 0, else 0; h may be scores."""
-    neuron = tl.program_id(0)
+    """h fp32 [T, D]: active gate · up where scores [T, D] are above 0, else 0; program (s, p) of (segments, PROGRAMS).
+
+    Without MASKED every neuron is wanted, and scores are not read. PARALLEL: up does not wait for gate.
+    """
+    first = tl.program_id(1)
+    n = tl.program_id(0) * SEGMENT + tl.arange(0, SEGMENT)
+    exists = n < neurons
+    asked = exists.to(tl.int32)
+    if MASKED:
+        asked = tl.zeros([SEGMENT], tl.int32)
+        for each in range(tokens):
+            asked |= (tl.load(scores + each * neurons + n, mask=exists, other=0) > 0).to(tl.int32)
+    if first == 0:
+        for each in range(tokens):
+            tl.store(h + each * neurons + n, tl.zeros([SEGMENT], tl.float32), mask=exists & (asked == 0))
+    rank = tl.cumsum(asked, axis=0) * asked  # from 1, and 0 where no token asks
     token = tl.arange(0, BLOCK_T)
     real = token < tokens
-    place = token * neurons + neuron
-    wanted = tl.load(scores + place, mask=real, other=0.0) > 0
-    result = tl.zeros([BLOCK_T], tl.float32)
-    if tl.sum(wanted.to(tl.int32), axis=0) > 0:
-        value = _dot(weight, x, neuron, token, real, features, BLOCK_T, BLOCK_K) + tl.load(bias + neuron)
-        result = tl.where(wanted & (value > threshold), value, 0.0)
-    tl.store(h + place, result, mask=real)
-
-
-@triton.jit
-def up_kernel(
-    weight, bias, x, flags, h, tokens, neurons, features,
-    RECTIFIED: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr,
-):  # fmt: skip
-    """Multiply h fp32 [T, D] by up where flags [T, D] are above 0: h itself (sequential) or the scores (parallel)."""
-    neuron = tl.program_id(0)
-    token = tl.arange(0, BLOCK_T)
-    real = token < tokens
-    place = token * neurons + neuron
-    wanted = tl.load(flags + place, mask=real, other=0.0) > 0
-    if tl.sum(wanted.to(tl.int32), axis=0) > 0:
-        value = _dot(weight, x, neuron, token, real, features, BLOCK_T, BLOCK_K) + tl.load(bias + neuron)
-        if RECTIFIED:
-            value = tl.maximum(value, 0.0)
-        gate = tl.load(h + place, mask=real, other=0.0)
-        # where the gate is 0 so is the product, whatever up is
-        tl.store(h + place, tl.where(gate > 0, gate * value, 0.0), mask=real)
+    for turn in range(first, tl.sum(asked, axis=0), PROGRAMS):
+        neuron = tl.sum(tl.where(rank == turn + 1, n, 0), axis=0)
+        place = token * neurons + neuron
+        wanted = real
+        if MASKED:
+            wanted = tl.load(scores + place, mask=real, other=0) > 0
+        product = tl.zeros([BLOCK_T], tl.float32)
+        if PARALLEL:
+            value = _dot(up, x, neuron, token, real, features, BLOCK_T, BLOCK_K) + tl.load(up_bias + neuron)
+            gated = _dot(gate, x, neuron, token, real, features, BLOCK_T, BLOCK_K) + tl.load(gate_bias + neuron)
+            if RECTIFIED:
+                value = tl.maximum(value, 0.0)
+            # where the gate is 0 so is the product, whatever up is
+            product = tl.where(wanted & (gated > threshold), gated * value, 0.0)
+        else:
+            gated = _dot(gate, x, neuron, token, real, features, BLOCK_T, BLOCK_K) + tl.load(gate_bias + neuron)
+            kept = wanted & (gated > threshold)
+            if tl.sum(kept.to(tl.int32), axis=0) > 0:
+                value = _dot(up, x, neuron, token, real, features, BLOCK_T, BLOCK_K) + tl.load(up_bias + neuron)
+                if RECTIFIED:
+                    value = tl.maximum(value, 0.0)
+                product = tl.where(kept, gated * value, 0.0)
+        tl.store(h + place, product, mask=real)
 
 
 @triton.jit
 def down_kernel(
     weight, h, partial, tokens, neurons, features,
-    CHUNK: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr,
+    SEGMENT: tl.constexpr, ROWS: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """partial fp32 [C, T, d]: Σ h · weight [D, d] over each chunk of CHUNK neurons, ascending."""
-    chunk = tl.program_id(0)
-    k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
+    """partial fp32 [S, T, d]: Σ h · weight [D, d] over each segment; program (p, s) of (pieces of BLOCK_K, segments).
+
+    ROWS rows whose neuron is not 0 are in flight together.
+    """
+    segment = tl.program_id(1)
+    k = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
     inside = k < features
+    n = segment * SEGMENT + tl.arange(0, SEGMENT)
+    active = tl.zeros([SEGMENT], tl.int32)
+    for each in range(tokens):
+        active |= (tl.load(h + each * neurons + n, mask=n < neurons, other=0.0) != 0).to(tl.int32)
+    rank = tl.cumsum(active, axis=0) * active
+    count = tl.sum(active, axis=0)
     token = tl.arange(0, BLOCK_T)
     real = token < tokens
+    slot = tl.arange(0, ROWS)
     total = tl.zeros([BLOCK_T, BLOCK_K], tl.float32)
-    first = chunk * CHUNK
-    for each in range(0, tl.minimum(CHUNK, neurons - first)):
-        neuron = first + each
-        values = tl.load(h + token * neurons + neuron, mask=real, other=0.0)
-        if tl.sum((values != 0).to(tl.int32), axis=0) > 0:
-            row = tl.load(weight + neuron.to(tl.int64) * features + k, mask=inside, other=0.0).to(tl.float32)
-            total += values[:, None] * row[None, :]
-    place = (chunk * tokens + token[:, None]) * features + k[None, :]
+    for start in range(0, count, ROWS):
+        turn = start + slot
+        there = turn < count
+        row = tl.sum(tl.where(rank[None, :] == turn[:, None] + 1, n[None, :], 0), axis=1)
+        tile = tl.load(
+            weight + row.to(tl.int64)[:, None] * features + k[None, :],
+            mask=there[:, None] & inside[None, :],
+            other=0.0,
+            eviction_policy="evict_first",
+        ).to(tl.float32)
+        if BLOCK_T == 1:
+            values = tl.load(h + row, mask=there, other=0.0)
+            total += tl.sum(values[:, None] * tile, axis=0)[None, :]
+        else:
+            both = real[:, None] & there[None, :]
+            values = tl.load(h + token[:, None] * neurons + row[None, :], mask=both, other=0.0)
+            total += tl.sum(values[:, :, None] * tile[None, :, :], axis=1)
+    place = (segment * tokens + token[:, None]) * features + k[None, :]
     tl.store(partial + place, total, mask=real[:, None] & inside[None, :])
 
 
 @triton.jit
-def reduce_kernel(partial, bias, y, chunks, tokens, features, BLOCK_K: tl.constexpr):
-    """y [T, d]: the chunks of partial fp32 [C, T, d], added in order, + bias."""
+def reduce_kernel(partial, bias, y, segments, tokens, features, ROWS: tl.constexpr, BLOCK_K: tl.constexpr):
+    """y [T, d]: partial fp32 [S, T, d] over its segments, in a fixed order, + bias; program (t, p)."""
     token = tl.program_id(0)
     k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
     inside = k < features
-    total = tl.zeros([BLOCK_K], tl.float32)
-    for chunk in range(chunks):
-        total += tl.load(partial + (chunk * tokens + token) * features + k, mask=inside, other=0.0)
-    total += tl.load(bias + k, mask=inside, other=0.0)
-    tl.store(y + token * features + k, total, mask=inside)
+    slot = tl.arange(0, ROWS)
+    total = tl.zeros([ROWS, BLOCK_K], tl.float32)
+    for start in range(0, segments, ROWS):
+        segment = start + slot
+        both = (segment < segments)[:, None] & inside[None, :]
+        total += tl.load(partial + (segment[:, None] * tokens + token) * features + k[None, :], mask=both, other=0.0)
+    result = tl.sum(total, axis=0) + tl.load(bias + k, mask=inside, other=0.0)
+    tl.store(y + token * features + k, result, mask=inside)
 
 
-INTERPRETED = not any(isinstance(each, triton.JITFunction) for each in (gate_kernel, tl.sum))
+INTERPRETED = not any(isinstance(each, triton.JITFunction) for each in (gate_up_kernel, tl.sum))
 """Whether these kernels run on the CPU; triton's own functions decide when triton is imported, ours here."""
