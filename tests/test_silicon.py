@@ -135,6 +135,16 @@ def test_a_grid_by_hand():
     assert tall.token_part.tolist() == [0, 1, 2, 3, 4, -1]
 
 
+def test_a_product_of_few_tiles_is_cut_smaller_so_that_idle_cores_work():
+    """16 tiles of 64 tokens keep 16 of 108 cores busy all the time, which is no reason to stop looking."""
+    arch, shape = load_arch("a100"), Shape(64, 8192, 2048)
+    chosen = predicted(arch, shape, "fp16", None, Parameters())
+    tried = {size: predicted(arch, shape, "fp16", None, Parameters(), size).cycles for size in (8, 16, 32, 64)}
+    assert chosen.cycles <= 1.01 * min(tried.values()) < 0.5 * tried[64]
+    memory_bound = (shape.tokens + shape.outputs) * shape.features * 2 / arch.dram.bytes_per_cycle
+    assert memory_bound < chosen.cycles < 1.25 * memory_bound
+
+
 @pytest.mark.parametrize("work", ["dense", "sparse", "select"])
 def test_the_fit_finds_what_made_the_times(work):
     predictor, truth = Predictor.of(CHIP, Family("int8", work)), TRUTH[work]

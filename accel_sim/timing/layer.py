@@ -113,7 +113,7 @@ class Candidate:
     tiling: Tiling
     cycles: int
     array_cycles: int
-    """Of the core that works longest: a tiling cannot be faster."""
+    """Of the core that works longest, or of all cores on average where they form a grid: no panels can be faster."""
     dram_read_bytes: int
 
 
@@ -121,9 +121,9 @@ def candidates(product: Product, arch: Arch, pattern: Pattern | None, latencies:
     """Tilings that fit the buffers, scheduled; the one that is taken first.
 
     It has the least DRAM traffic among those within `SLACK` of the fastest. Weight-stationary, smaller panels load the
-    weights more often: they are tried as long as the array does not already work almost all the time. What zeros are
-    skipped is not known when a product is cut, so all groups count as full. Raises AccelSimError for a product that no
-    tiling cuts into at most `MOST_ITEMS` items.
+    weights more often: they are tried as long as the array (in a grid, that of every core) does not already work almost
+    all the time. What zeros are skipped is not known when a product is cut, so all groups count as full. Raises
+    AccelSimError for a product that no tiling cuts into at most `MOST_ITEMS` items.
     """
     product = replace(product, windows=None)
     fitting = tilings(product, arch, pattern)
@@ -136,7 +136,7 @@ def candidates(product: Product, arch: Arch, pattern: Pattern | None, latencies:
         )
     tried: list[Candidate] = []
     for _, with_panels in groupby(feasible, key=lambda tiling: tiling.panel_tokens):
-        tried += [_try(plan(product, arch, pattern, tiling, latencies)) for tiling in with_panels]
+        tried += [_try(plan(product, arch, pattern, tiling, latencies), arch) for tiling in with_panels]
         fastest = min(tried, key=lambda one: one.cycles)
         if fastest.cycles <= fastest.array_cycles * (1 + SLACK):
             break
@@ -144,9 +144,11 @@ def candidates(product: Product, arch: Arch, pattern: Pattern | None, latencies:
     return sorted(tried, key=lambda one: (one.cycles > limit, one.dram_read_bytes, one.cycles))
 
 
-def _try(plan: Plan) -> Candidate:
-    busiest = int(plan.compute.total.sum(axis=1).max())
-    return Candidate(plan.tiling, compiled.run(plan.pipeline).makespan, busiest, plan.dram_read_bytes)
+def _try(plan: Plan, arch: Arch) -> Candidate:
+    by_core = plan.compute.total.sum(axis=1)
+    # Smaller panels give idle cores of a grid something to do, so that a busy one says nothing of the others.
+    working = by_core.mean() if arch.cores.split == "grid" else by_core.max()
+    return Candidate(plan.tiling, compiled.run(plan.pipeline).makespan, int(working), plan.dram_read_bytes)
 
 
 def time_layer(
