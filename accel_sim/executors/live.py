@@ -201,6 +201,7 @@ def _runner_on_arrays(
 
 def _runner_on_tensors(mlp: GatedMLP, predictor: Any, executor: str, pipeline: Pipeline) -> Callable[[Tensor], Outcome]:
     from accel_sim.executors.gather import GatherExecutor
+    from accel_sim.executors.torch_ffn import TorchLowRank
     from accel_sim.executors.triton_executor import TritonExecutor
 
     ffn = mlp.as_tensors()
@@ -209,5 +210,7 @@ def _runner_on_tensors(mlp: GatedMLP, predictor: Any, executor: str, pipeline: P
     thin = low_rank_of(predictor)
     if thin is None:
         return lambda x: chosen.run(x, None if predictor is None else predictor.predict(x), pipeline)
-    down, up, bias = (torch.from_numpy(part).to(ffn.gate.device) for part in (thin.down, thin.up, thin.bias))
-    return lambda x: chosen.run(x, torch.addmm(bias, x.float() @ down.T, up.T), pipeline)
+    # on a CUDA device in the weights' own dtype, as the paper runs them: half the bytes that every token reads
+    dtype = ffn.gate.dtype if ffn.gate.device.type == "cuda" else torch.float32
+    told = TorchLowRank.of(thin, ffn.gate.device, dtype)
+    return lambda x: chosen.run(x, told.scores(x), pipeline)
