@@ -64,8 +64,8 @@ class Recorder:
             if isinstance(value, int) and value == 1:  # as the launcher specialises it
                 constants[name] = 1
                 continue
-            signature[name] = _integer(value) if isinstance(value, int) else _TYPES[value.dtype]
-            if not isinstance(value, int) or value % 16 == 0:
+            signature[name] = _type(value)
+            if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0):
                 attributes[(place,)] = [["tt.divisibility", 16]]
         signature |= dict.fromkeys(constants, "constexpr")
         ordered = {name: signature[name] for name in self.kernel.arg_names}
@@ -73,8 +73,12 @@ class Recorder:
         return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
-def _integer(value: int) -> str:
+def _type(value: torch.Tensor | float) -> str:
     """The type of an argument, as the launcher sees it."""
+    if isinstance(value, torch.Tensor):
+        return _TYPES[value.dtype]
+    if isinstance(value, float):
+        return "fp32"
     return "i32" if value < 2**31 else "i64"
 
 

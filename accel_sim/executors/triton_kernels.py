@@ -19,6 +19,12 @@ import triton.language as tl
 
 
 @triton.jit
+def _weights(row, k, features):
+    """fp32 [BLOCK_K]: a piece of one row of a weight, which nobody reads again in this step."""
+    return tl.load(row + k, mask=k < features, other=0.0, eviction_policy="evict_first").to(tl.float32)
+
+
+@triton.jit
 def _dot(weight, x, neuron, token, real, features, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr):
     """fp32 [BLOCK_T]: row `neuron` of weight [D, d] · x [T, d]."""
     row = weight + neuron.to(tl.int64) * features
@@ -26,20 +32,47 @@ def _dot(weight, x, neuron, token, real, features, BLOCK_T: tl.constexpr, BLOCK_
         line = tl.zeros([BLOCK_K], tl.float32)
         for start in range(0, features, BLOCK_K):
             k = start + tl.arange(0, BLOCK_K)
-            inside = k < features
-            weights = tl.load(row + k, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
-            line += weights * tl.load(x + k, mask=inside, other=0.0).to(tl.float32)
-        return tl.zeros([BLOCK_T], tl.float32) + tl.sum(line, axis=0)
-    total = tl.zeros([BLOCK_T, BLOCK_K], tl.float32)
-    for start in range(0, features, BLOCK_K):
-        k = start + tl.arange(0, BLOCK_K)
-        inside = k < features
-        weights = tl.load(row + k, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
-        both = real[:, None] & inside[None, :]
-        total += weights[None, :] * tl.load(x + token[:, None] * features + k[None, :], mask=both, other=0.0).to(
-            tl.float32
-        )
-    return tl.sum(total, axis=1)
+            values = tl.load(x + k, mask=k < features, other=0.0).to(tl.float32)
+            line += _weights(row, k, features) * values
+        result = tl.zeros([BLOCK_T], tl.float32) + tl.sum(line, axis=0)
+    else:
+        total = tl.zeros([BLOCK_T, BLOCK_K], tl.float32)
+        for start in range(0, features, BLOCK_K):
+            k = start + tl.arange(0, BLOCK_K)
+            both = real[:, None] & (k < features)[None, :]
+            values = tl.load(x + token[:, None] * features + k[None, :], mask=both, other=0.0).to(tl.float32)
+            total += _weights(row, k, features)[None, :] * values
+        result = tl.sum(total, axis=1)
+    return result
+
+
+@triton.jit
+def _two_dots(one, other, x, neuron, token, real, features, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr):
+    """`_dot` with two weights in one loop, so that both rows are in flight; the same sums in the same order."""
+    first, second = one + neuron.to(tl.int64) * features, other + neuron.to(tl.int64) * features
+    if BLOCK_T == 1:
+        line = tl.zeros([BLOCK_K], tl.float32)
+        line_2 = tl.zeros([BLOCK_K], tl.float32)
+        for start in range(0, features, BLOCK_K):
+            k = start + tl.arange(0, BLOCK_K)
+            values = tl.load(x + k, mask=k < features, other=0.0).to(tl.float32)
+            weights, weights_2 = _weights(first, k, features), _weights(second, k, features)
+            line += weights * values
+            line_2 += weights_2 * values
+        result = tl.zeros([BLOCK_T], tl.float32) + tl.sum(line, axis=0)
+        result_2 = tl.zeros([BLOCK_T], tl.float32) + tl.sum(line_2, axis=0)
+    else:
+        total = tl.zeros([BLOCK_T, BLOCK_K], tl.float32)
+        total_2 = tl.zeros([BLOCK_T, BLOCK_K], tl.float32)
+        for start in range(0, features, BLOCK_K):
+            k = start + tl.arange(0, BLOCK_K)
+            both = real[:, None] & (k < features)[None, :]
+            values = tl.load(x + token[:, None] * features + k[None, :], mask=both, other=0.0).to(tl.float32)
+            weights, weights_2 = _weights(first, k, features), _weights(second, k, features)
+            total += weights[None, :] * values
+            total_2 += weights_2[None, :] * values
+        result, result_2 = tl.sum(total, axis=1), tl.sum(total_2, axis=1)
+    return result, result_2
 
 
 @triton.jit
@@ -74,8 +107,9 @@ def gate_up_kernel(
             wanted = tl.load(scores + place, mask=real, other=0) > 0
         product = tl.zeros([BLOCK_T], tl.float32)
         if PARALLEL:
-            value = _dot(up, x, neuron, token, real, features, BLOCK_T, BLOCK_K) + tl.load(up_bias + neuron)
-            gated = _dot(gate, x, neuron, token, real, features, BLOCK_T, BLOCK_K) + tl.load(gate_bias + neuron)
+            gated, value = _two_dots(gate, up, x, neuron, token, real, features, BLOCK_T, BLOCK_K)
+            gated += tl.load(gate_bias + neuron)
+            value += tl.load(up_bias + neuron)
             if RECTIFIED:
                 value = tl.maximum(value, 0.0)
             # where the gate is 0 so is the product, whatever up is
