@@ -67,6 +67,35 @@ def compare(
     report.print_written(write_report(comparison, out))
 
 
+@silicon.command()
+def published(
+    table: Annotated[
+        list[str] | None, typer.Option(help="Only this table (shipped, or a YAML file of that form); repeatable.")
+    ] = None,
+    fit: Annotated[bool, typer.Option(help="Fit tables of enough shapes; without it the ideal card alone.")] = True,
+    out: _OutOption = Path("reports/silicon_published"),
+) -> None:
+    """Predict products whose times others published, and report how far off. Needs no card; fitting takes minutes."""
+    from accel_sim.cli import report
+    from accel_sim.cli.outputs import check_outputs
+    from accel_sim.cli.screen import console
+    from accel_sim.silicon.published import judge
+    from accel_sim.silicon.published_report import verdict, write_published
+    from accel_sim.silicon.published_tables import read_table, shipped_tables
+
+    check_outputs(out)
+    tables = [read_table(name) for name in table or shipped_tables()]
+    command = "accel-sim silicon published"
+    command += "".join(f" --table {name}" for name in table or ()) + ("" if fit else " --no-fit")
+    made = judge(tables, command, fit, progress=_say)
+    for row in (errors for one in made.tables for errors in one.errors):
+        if row.kind == "all":
+            median = row.median["fitted" if "fitted" in row.median else "ideal"]
+            line = f"{row.table} {row.quantity}: median error {median:.1%} of {row.shapes} shapes, {verdict(row)}"
+            console().print(line, markup=False, soft_wrap=True)
+    report.print_written(write_published(made, out))
+
+
 def _say(step: str) -> None:
     from accel_sim.cli.screen import console
 

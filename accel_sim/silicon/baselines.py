@@ -8,7 +8,7 @@ from statistics import median
 from accel_sim.arch import Arch
 from accel_sim.pattern import Pattern
 from accel_sim.silicon.families import Family
-from accel_sim.silicon.model import CODES_A_VALUE, OUTPUT_BYTES
+from accel_sim.silicon.model import CODES_A_VALUE
 from accel_sim.silicon.shapes import Shape
 
 
@@ -24,16 +24,19 @@ def roofline(arch: Arch, family: Family, shape: Shape, pattern: Pattern) -> floa
     has N/M of the operations. A selection has bytes alone: X read, kept values and metadata written.
     """
     clock = arch.technology.clock_target_hz
+    rate = arch.cores.count * arch.array.rows * arch.array.cols * arch.array.lanes * clock / CODES_A_VALUE[family.dtype]
+    macs = {"dense": shape.macs, "sparse": shape.macs * pattern.n / pattern.m, "select": 0}[family.work]
+    return max(macs / rate, moved_bytes(family, shape, pattern) / (arch.dram.bytes_per_cycle * clock))
+
+
+def moved_bytes(family: Family, shape: Shape, pattern: Pattern) -> float:
+    """Operands and results, each once."""
     size, features = CODES_A_VALUE[family.dtype], shape.features
     x = shape.tokens * features * size
     kept = pattern.n / pattern.m
     index_bytes = (pattern.m - 1).bit_length() / 8
     packed = x * kept + shape.tokens * features * kept * index_bytes
-    bandwidth = arch.dram.bytes_per_cycle * clock
     if family.work == "select":
-        return (x + packed) / bandwidth
-    rate = arch.cores.count * arch.array.rows * arch.array.cols * arch.array.lanes * clock / size
-    moved = features * shape.outputs * size + shape.tokens * shape.outputs * OUTPUT_BYTES[family.dtype]
-    if family.work == "dense":
-        return max(shape.macs / rate, (x + moved) / bandwidth)
-    return max(shape.macs * kept / rate, (packed + moved) / bandwidth)
+        return x + packed
+    others = features * shape.outputs * size + shape.tokens * shape.outputs * family.output_bytes
+    return (x if family.work == "dense" else packed) + others

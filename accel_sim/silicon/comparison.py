@@ -83,6 +83,19 @@ class FittedFamily(_Part):
     evaluations: int
     at_bound: list[str]
 
+    @classmethod
+    def of(cls, name: str, family: Family, found: Fit, shapes: int) -> FittedFamily:
+        """`shapes` is how many were fitted."""
+        return cls(
+            family=name,
+            shapes=shapes,
+            parameters=found.parameters.described(),
+            searched=list(family.searched),
+            error=found.error,
+            evaluations=found.evaluations,
+            at_bound=list(found.at_bound),
+        )
+
 
 class Extrapolation(_Part):
     """Predicted speed-up of a pattern that the chip does not have."""
@@ -152,6 +165,15 @@ def compare(measurements: Measurements, arch: Arch, progress: Callable[[str], No
     )
 
 
+def explained(measured: float, predicted: float, roofline: float, breakdown: dict[str, float]) -> list[str]:
+    """What the model's time is made of, and what the measurement says beside the peaks; no guess beyond that."""
+    said = [f"predicted {predicted / measured:.2f} × measured"]
+    if breakdown:
+        largest = sorted(breakdown, key=lambda cause: -breakdown[cause])[:2]
+        said.append("the model spends " + ", ".join(f"{breakdown[cause]:.0%} in {cause}" for cause in largest))
+    return [*said, f"measured is {measured / roofline:.1f} × the roofline"]
+
+
 def p90(errors: Iterable[float]) -> float:
     """The smallest value that at least nine tenths do not exceed."""
     ordered = sorted(errors)
@@ -183,12 +205,8 @@ def _times(rows: list[Row], predictor: Predictor, found: Fit, third: frozenset[S
 
 
 def _why(point: Point, breakdown: dict[str, float], row: Row) -> str:
-    """What the model's time is made of, and what the measurement says beside the peaks; no guess beyond that."""
-    said = [f"predicted {point.simulator / point.measured:.2f} × measured"]
-    if breakdown:
-        largest = sorted(breakdown, key=lambda cause: -breakdown[cause])[:2]
-        said.append("the model spends " + ", ".join(f"{breakdown[cause]:.0%} in {cause}" for cause in largest))
-    said.append(f"measured is {point.measured / point.roofline:.1f} × the roofline")
+    """What can be said of a time that is far off, and what the library did."""
+    said = explained(point.measured, point.simulator, point.roofline, breakdown)
     if point.quantity == "sparse" and row.dense_s and row.sparse_s and row.sparse_s > row.dense_s:
         said.append("the library's sparse kernel is slower than its dense one")
     if row.sparse_tokens != row.tokens or row.dense_tokens != row.tokens:
@@ -240,15 +258,7 @@ def _errors(points: list[Point]) -> Iterable[ErrorRow]:
 
 def _fitted(family: Family, found: Fit, points: list[Point]) -> FittedFamily:
     used = [one for one in points if (one.dtype, one.quantity, one.fitted) == (family.dtype, family.work, True)]
-    return FittedFamily(
-        family=str(family),
-        shapes=len(used),
-        parameters=found.parameters.described(),
-        searched=list(family.searched),
-        error=found.error,
-        evaluations=found.evaluations,
-        at_bound=list(found.at_bound),
-    )
+    return FittedFamily.of(str(family), family, found, len(used))
 
 
 def _extrapolations(

@@ -8,9 +8,10 @@ from typing import Literal
 from accel_sim.arch import Arch
 from accel_sim.errors import AccelSimError
 from accel_sim.pattern import Pattern
-from accel_sim.silicon.model import Parameters, predicted, seconds, selection_seconds
+from accel_sim.silicon.model import OUTPUT_BYTES, Parameters, predicted, seconds, selection_seconds
 from accel_sim.silicon.result import Dtype, Row
 from accel_sim.silicon.shapes import Shape
+from accel_sim.timing import LayerTiming
 
 Work = Literal["dense", "sparse", "select"]
 
@@ -21,6 +22,12 @@ class Family:
 
     dtype: Dtype
     work: Work
+    stored_bytes: int | None = None
+    """Of a stored result, where a library leaves another format than torch's."""
+
+    @property
+    def output_bytes(self) -> int:
+        return self.stored_bytes or OUTPUT_BYTES[self.dtype]
 
     def __str__(self) -> str:
         return f"{self.dtype} {self.work}"
@@ -67,8 +74,7 @@ class Predictor:
     def seconds(self, shape: Shape, parameters: Parameters) -> float:
         if self.family.work == "select":
             return selection_seconds(self.arch, shape, self.family.dtype, self.pattern, parameters)
-        pattern = self.pattern if self.family.work == "sparse" else None
-        timing = predicted(self.arch, shape, self.family.dtype, pattern, parameters, self.tiles.get(shape))
+        timing = self._timing(shape, parameters)
         self.tiles.setdefault(shape, timing.plan.tiling.panel_tokens)
         return seconds(self.arch, timing, parameters)
 
@@ -76,6 +82,11 @@ class Predictor:
         """Cause → share of the predicted time; empty for a selection."""
         if self.family.work == "select":
             return {}
-        pattern = self.pattern if self.family.work == "sparse" else None
-        timing = predicted(self.arch, shape, self.family.dtype, pattern, parameters, self.tiles.get(shape))
+        timing = self._timing(shape, parameters)
         return {cause: cycles / timing.cycles for cause, cycles in timing.breakdown.items() if cycles}
+
+    def _timing(self, shape: Shape, parameters: Parameters) -> LayerTiming:
+        family = self.family
+        pattern = self.pattern if family.work == "sparse" else None
+        tile = self.tiles.get(shape)
+        return predicted(self.arch, shape, family.dtype, pattern, parameters, tile, family.output_bytes)

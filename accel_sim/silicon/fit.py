@@ -24,7 +24,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "memory_share": (0.05, 1.0),
     "latency_s": (1e-8, 2e-6),
 }
-"""The tensor share may exceed 1: the published rate is at 1.83 GHz, and the card may run at 1.98 GHz."""
+"""The tensor share may exceed 1: a published rate may be at a lower clock than the card's highest (1.83 and 1.98 GHz of
+an H200)."""
 START = Parameters(launch_s=3e-6, tensor_share=0.7, memory_share=0.8, latency_s=2e-7)
 FIRST_STEP, LAST_STEP = 0.5, 0.02
 """Of the parameters' logarithms: a factor of 1.65 first, 2 % last."""

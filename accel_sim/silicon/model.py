@@ -75,13 +75,15 @@ def predicted(
     pattern: Pattern | None,
     parameters: Parameters,
     panel_tokens: int | None = None,
+    output_bytes: int | None = None,
 ) -> LayerTiming:
-    """The timing of one product, X sparse under `pattern` (None: dense). `panel_tokens` holds the tile to a size; where
+    """The timing of one product, X sparse under `pattern` (None: dense); `output_bytes` of every stored result (None:
+    those of `OUTPUT_BYTES`). `panel_tokens` holds the tile to a size; where
     it is None and the product fills the card twice with the largest tiles, those are taken, else all sizes are tried.
 
     Raises AccelSimError for a pattern that `arch` has not.
     """
-    chip = tuned(_storing(arch, dtype), parameters)
+    chip = tuned(_storing(arch, output_bytes or OUTPUT_BYTES[dtype]), parameters)
     largest = chip.sram.accumulator_bytes // bytes_of_sums(chip)
     tiles = -(-shape.tokens // largest) * -(-shape.outputs // chip.array.cols)
     if panel_tokens is None and tiles >= ENOUGH_TILES * chip.cores.count:
@@ -111,6 +113,6 @@ def with_pattern(arch: Arch, pattern: Pattern) -> Arch:
     return arch.model_copy(update={"sparsity": sparsity})
 
 
-def _storing(arch: Arch, dtype: Dtype) -> Arch:
-    array = arch.array.model_copy(update={"stored_output_bytes": OUTPUT_BYTES[dtype]})
+def _storing(arch: Arch, output_bytes: int) -> Arch:
+    array = arch.array.model_copy(update={"stored_output_bytes": output_bytes})
     return arch.model_copy(update={"array": array})

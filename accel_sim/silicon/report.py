@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from accel_sim.files import replacing
-from accel_sim.silicon.comparison import MODELS, OUTLIER, QUANTITIES, WANTED, Comparison, ErrorRow
+from accel_sim.silicon.comparison import MODELS, OUTLIER, QUANTITIES, WANTED, Comparison, ErrorRow, FittedFamily
 from accel_sim.silicon.shapes import KINDS
 from accel_sim.study.figures import LINE, SERIES_COLOURS, light_bytes, new_figure, style
 
@@ -27,10 +29,15 @@ def write_report(comparison: Comparison, out: Path) -> list[Path]:
 
 def verdict(row: ErrorRow) -> str:
     """Whether the model does what it is held to, in words."""
-    within = f"within {WANTED:.0%}" if row.median["simulator"] <= WANTED else f"NOT within {WANTED:.0%}"
-    better = [other for other in MODELS[1:] if row.median["simulator"] < row.median[other]]
-    worse = [other for other in MODELS[1:] if other not in better]
-    return within + (f", WORSE than {' and '.join(worse)}" if worse else ", better than both")
+    return judged(row.median, "simulator", MODELS[1:])
+
+
+def judged(median: dict[str, float], model: str, others: Sequence[str]) -> str:
+    """The same of one of several models (model → median error)."""
+    within = f"within {WANTED:.0%}" if median[model] <= WANTED else f"NOT within {WANTED:.0%}"
+    worse = [other for other in others if median[model] >= median[other]]
+    better = "both" if len(others) == 2 else " and ".join(others)
+    return within + (f", WORSE than {' and '.join(worse)}" if worse else f", better than {better}")
 
 
 def page_lines(comparison: Comparison) -> Iterator[str]:
@@ -48,7 +55,7 @@ def page_lines(comparison: Comparison) -> Iterator[str]:
     else:
         yield f"INT8 results equal the functional mode bit for bit on {comparison.exact_shapes} checked shapes."
     yield from _error_tables(comparison)
-    yield from _fits(comparison)
+    yield from ("", "## Fitted parameters", "", *fit_lines(comparison.fits))
     yield from _outliers(comparison)
     yield from _extrapolations(comparison)
     if comparison.refused:
@@ -66,11 +73,11 @@ def _error_tables(comparison: Comparison) -> Iterator[str]:
     yield from (f"* *{kind}*: {what}." for kind, what in KINDS.items())
 
 
-def _fits(comparison: Comparison) -> Iterator[str]:
-    yield from ("", "## Fitted parameters", "")
+def fit_lines(fits: Iterable[FittedFamily]) -> Iterator[str]:
+    """A table of what was fitted."""
     yield "| kernels | shapes | launch µs | of tensor peak | of bandwidth | latency ns | error | at a bound |"
     yield "|---|--:|--:|--:|--:|--:|--:|---|"
-    for one in comparison.fits:
+    for one in fits:
         values = {name: one.parameters[name] if name in one.searched else None for name in one.parameters}
         shown = [
             _number(values["launch_s"], 1e6),
@@ -108,6 +115,37 @@ def _extrapolations(comparison: Comparison) -> Iterator[str]:
         yield f"| {one.dtype} | {one.pattern} | {one.kind} | {one.shapes} | {gains} |"
 
 
+@dataclass(frozen=True)
+class Dot:
+    """A shape in a picture."""
+
+    measured: float
+    predicted: float
+    fitted: bool
+    """Drawn hollow."""
+
+
+def scatter(axes: Axes, quantity: str, series: dict[str, list[Dot]]) -> None:
+    """Predicted against measured of one quantity, each of the `series` in its colour, and the line where both agree."""
+    for number, (label, dots) in enumerate(series.items()):
+        for fitted in (True, False):
+            some = [dot for dot in dots if dot.fitted == fitted]
+            axes.scatter(
+                [dot.measured for dot in some],
+                [dot.predicted for dot in some],
+                s=16,
+                facecolors="none" if fitted else SERIES_COLOURS[number],
+                edgecolors=SERIES_COLOURS[number],
+                label=None if fitted else label,
+            )
+    ends = [value for dots in series.values() for dot in dots for value in (dot.measured, dot.predicted)]
+    axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=LINE, linewidth=1)
+    unit = "×" if quantity.startswith("speed-up") else "s"
+    axes.set(title=quantity, xlabel=f"measured ({unit})", ylabel=f"predicted ({unit})")
+    if unit == "s":
+        axes.set(xscale="log", yscale="log")
+
+
 def draw(comparison: Comparison) -> Figure:
     """Predicted against measured, a panel a quantity; held-out shapes filled, fitted ones hollow."""
     quantities = [name for name in QUANTITIES if any(point.quantity == name for point in comparison.points)]
@@ -117,22 +155,10 @@ def draw(comparison: Comparison) -> Figure:
         panels = figure.subplots(1, len(quantities), squeeze=False)[0]
         for axes, quantity in zip(panels, quantities, strict=True):
             mine = [point for point in comparison.points if point.quantity == quantity]
-            for number, dtype in enumerate(("int8", "fp16")):
-                for fitted in (True, False):
-                    some = [point for point in mine if (point.dtype, point.fitted) == (dtype, fitted)]
-                    axes.scatter(
-                        [point.measured for point in some],
-                        [point.simulator for point in some],
-                        s=16,
-                        facecolors="none" if fitted else SERIES_COLOURS[number],
-                        edgecolors=SERIES_COLOURS[number],
-                        label=None if fitted else dtype,
-                    )
-            ends = [value for point in mine for value in (point.measured, point.simulator)]
-            axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=LINE, linewidth=1)
-            unit = "×" if quantity.startswith("speed-up") else "s"
-            axes.set(title=quantity, xlabel=f"measured ({unit})", ylabel=f"predicted ({unit})")
-            if unit == "s":
-                axes.set(xscale="log", yscale="log")
+            series = {
+                dtype: [Dot(one.measured, one.simulator, one.fitted) for one in mine if one.dtype == dtype]
+                for dtype in ("int8", "fp16")
+            }
+            scatter(axes, quantity, series)
         panels[0].legend(frameon=False)
         return figure
