@@ -16,7 +16,8 @@ from accel_sim.functional.backends import backend
 from accel_sim.functional.fixed_point import multipliers
 from accel_sim.functional.numpy_backend import NumpyBackend
 from accel_sim.pattern import ENCODINGS, parse_pattern
-from accel_sim.quantize import quantize_tokens
+from accel_sim.quantize import quantize_tokens, triton_int8
+from accel_sim.quantize.tensors import NOT_FINITE
 
 REFERENCE, TRITON = NumpyBackend(), backend("triton")
 DEVICE = "cpu" if device.INTERPRETED else "cuda"
@@ -131,10 +132,27 @@ def test_quantisation_in_the_same_pass(text, dtype):
     np.testing.assert_array_equal(array(made.metadata), metadata)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("features", [1, 127, 300])
+def test_quantisation_alone(dtype, features, monkeypatch):
+    monkeypatch.setattr(triton_int8, "_LONGEST_BLOCK", 128)  # of several blocks, the last not full
+    x = nasty_floats((6, features))
+    if dtype == torch.float16:
+        x = np.clip(x, -60000, 60000)
+    given = torch.tensor(x).to(dtype)
+    for rows in (given, given.T.contiguous().T):
+        got = triton_int8.quantize(rows.to(DEVICE))
+        for made, wanted in zip(got, quantize_tokens(given.float().numpy()), strict=True):
+            np.testing.assert_array_equal(array(made), wanted, strict=True)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_no_finite_number_shows_in_the_scale(bad):
     x = np.ones((3, 9), np.float32)
     x[1, 8] = bad
+    codes, scales = triton_int8.quantize(on_device(x))
+    assert array(torch.isfinite(scales)).tolist() == [True, False, True]
+    assert np.argwhere(array(codes) == NOT_FINITE).tolist() == [[1, 8]]
     _, scales = device.compress(on_device(x), parse_pattern("2:4"))
     assert array(torch.isfinite(scales)).tolist() == [True, False, True]
 

@@ -16,6 +16,7 @@ from accel_sim.functional import triton_decode, triton_epilogue, triton_multiply
 from accel_sim.functional import triton_device as device
 from accel_sim.functional.fixed_point import Multipliers
 from accel_sim.pattern import parse_pattern
+from accel_sim.quantize import triton_int8
 from benchmarks.triton_ahead import Recorder, instructions, machine_code, spills
 
 HOPPER, AMPERE = 90, 80
@@ -60,6 +61,16 @@ def test_selection_compiles_in_every_form(text, encoding, dtype, shape, monkeypa
     if dtype != torch.int8:
         assert "div.full" not in compiled.asm["ptx"] and "rcp" not in compiled.asm["ptx"].replace("rcp.rn.f64", "")
         assert ".ftz" not in compiled.asm["ptx"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("target", [AMPERE, HOPPER])
+def test_quantisation_compiles_with_a_division_that_rounds(dtype, target, monkeypatch):
+    kernel = recorded(monkeypatch, triton_int8, "quantize_kernel")
+    triton_int8.quantize(torch.zeros((3, 14336), dtype=dtype))
+    compiled = kernel.compiled(target)
+    assert spills(compiled.asm["cubin"]) == 0
+    assert "div.full" not in compiled.asm["ptx"] and ".ftz" not in compiled.asm["ptx"]
 
 
 def test_masks_and_decompression_compile(monkeypatch):

@@ -167,6 +167,30 @@ def test_weights_of_one_layer(tmp_path, model_folder):
     assert {site.layer for site in sites for each in site.projections if each.has_weight} == {1}
 
 
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gpt_oss"])  # without biases, with them, with stacked experts
+def test_a_model_that_is_off_loaded_gives_the_same_trace(tmp_path, name):
+    folder = tmp_path / "model"
+    model = tiny_model(name, vocab_size=256)
+    model.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    names = {"model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head"}
+    places = dict.fromkeys(names, "cpu") | {"model.layers.0": "cpu", "model.layers.1": "disk", "model.layers.2": "disk"}
+    (tmp_path / "map.json").write_text(json.dumps(places))
+    common = ("--model", folder, "--tokens", 12, "--weights", "--chunk", 5)
+    run(*common, "--out", tmp_path / "whole", "--device", "cpu")
+    printed = run(*common, "--out", tmp_path / "apart", "--device-map", tmp_path / "map.json")
+    assert "100.00%" in printed and "the model waited" in printed
+    whole, apart = Trace.open(tmp_path / "whole").manifest, Trace.open(tmp_path / "apart").manifest
+    assert apart.sites == whole.sites and apart.files == whole.files and apart.model == whole.model
+
+
+@pytest.mark.parametrize("content", ["[]", '{"model": 1.5}', "{"])
+def test_a_device_map_that_is_none_is_named(tmp_path, model_folder, content):
+    (tmp_path / "map.json").write_text(content)
+    with pytest.raises(AccelSimError, match=r"--device-map \S+map\.json: (expected an object|cannot be read)"):
+        run("--model", model_folder, "--tokens", 8, "--out", tmp_path / "t", "--device-map", tmp_path / "map.json")
+
+
 def test_decode_from_the_command_line(tmp_path, model_folder):
     run("--model", model_folder, "--tokens", 8, "--phase", "decode", "--new-tokens", 3, "--out", tmp_path / "t")
     trace = Trace.open(tmp_path / "t")
@@ -204,6 +228,11 @@ def test_a_finished_trace_is_kept_unless_forced(tmp_path, model_folder):
         (("--resume", "--force"), "exclude each other"),
         (("--sites", "q_proj,"), "--sites: an empty word"),
         (("--sites", ""), "--sites: an empty word"),
+        (("--device-map", "everywhere"), "--device-map everywhere: expected one of auto, balanced"),
+        (("--device-map", "auto", "--device", "cpu"), "--device cpu: --device-map places the model"),
+        (("--device-map", "nowhere.json"), "--device-map nowhere.json: cannot be read as JSON"),
+        (("--buffer-gib", "0"), "--buffer-gib 0: expected a number above 0"),
+        (("--buffer-gib", "nan"), "--buffer-gib nan: expected a number above 0"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(tmp_path, model_folder, arguments, says):

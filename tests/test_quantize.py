@@ -73,6 +73,32 @@ def test_what_is_not_finite_is_named(value):
         quantize_tokens(x, "layers.0.q_proj", tokens=np.arange(100, 105))
 
 
+@given(arrays(np.float32, (3, 9), elements=st.one_of(FLOATS, st.sampled_from([0.0, -0.0, 1e-45, 1e-38]))))
+def test_tensors_on_a_device_get_the_same_codes(x):
+    torch = pytest.importorskip("torch")
+    from accel_sim.quantize.tensors import quantize_on_device
+
+    for dtype in (torch.float32, torch.bfloat16):
+        given = torch.tensor(x).to(dtype)
+        if not given.isfinite().all():
+            continue
+        expected = quantize_tokens(given.float().numpy())
+        for got, wanted in zip(quantize_on_device(given), expected, strict=True):
+            np.testing.assert_array_equal(got.numpy(), wanted, strict=True)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_tensor_on_a_device_marks_what_is_not_finite(value):
+    torch = pytest.importorskip("torch")
+    from accel_sim.quantize.tensors import NOT_FINITE, quantize_on_device
+
+    x = torch.ones(3, 4)
+    x[1, 2] = value
+    codes, scales = quantize_on_device(x)
+    assert scales.isfinite().tolist() == [True, False, True]
+    assert (codes == NOT_FINITE).nonzero().tolist() == [[1, 2]]
+
+
 def test_weights_come_out_feature_major_with_a_scale_an_output():
     weight = np.random.default_rng(1).normal(size=(6, 10)).astype(np.float32)
     codes, scales = quantize_weight(weight)

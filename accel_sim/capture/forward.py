@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
+from accel_sim.capture.load import LoadedModel
 from accel_sim.capture.options import CaptureOptions
 from accel_sim.capture.recorder import Recorder
+from accel_sim.capture.stream import TraceStream
 from accel_sim.capture.text import Prompt
 from accel_sim.capture.watch import Observer
 from accel_sim.errors import AccelSimError
-from accel_sim.trace.writer import TraceWriter
 
 CHECKPOINT_SECONDS = 2.0
 """A capture that is killed loses about this much work, or one chunk if that takes longer."""
@@ -57,48 +58,53 @@ class SequenceRun:
 
 
 @dataclass(frozen=True)
-class _Piece:
+class Piece:
+    """Tokens of one forward pass."""
+
     token_ids: torch.Tensor
+    """[1, T]"""
     position: int
+    """Of the first."""
     recorded: bool
 
 
-def _pieces(prompt: Prompt, options: CaptureOptions, run: SequenceRun, device: torch.device) -> Iterator[_Piece]:
+def pieces(prompt: Prompt, options: CaptureOptions, run: SequenceRun, device: torch.device) -> Iterator[Piece]:
     """What to feed, in order. Prefill records the prompt; decode records what is generated from it."""
     ids = torch.from_numpy(prompt.token_ids).to(device)[None]
     for start in range(0, options.tokens, options.chunk):
-        yield _Piece(ids[:, start : start + options.chunk], start, recorded=options.phase == "prefill")
+        yield Piece(ids[:, start : start + options.chunk], start, recorded=options.phase == "prefill")
     for step in range(options.new_tokens or 0):
         # Greedy, and on past the end-of-text token: a trace has as many steps as were asked for.
-        yield _Piece(run.next_token, options.tokens + step, recorded=True)
+        yield Piece(run.next_token, options.tokens + step, recorded=True)
 
 
 def run_prompts(
-    model: Any,
+    loaded: LoadedModel,
     prompts: tuple[Prompt, ...],
     options: CaptureOptions,
     recorder: Recorder,
-    writer: TraceWriter,
+    stream: TraceStream,
+    progress: dict[str, Any],
     observer: Observer,
 ) -> None:
-    """Run all prompts and write what `recorder` sees, going on from the writer's last checkpoint.
+    """Run all prompts, `recorder` sending what it sees to `stream`; go on from `progress`, the last checkpoint's.
 
     A sequence that was left half-way is run again from its start, to rebuild the KV cache, but only what is not in the
     trace yet is recorded.
     """
-    first, pieces_stored = writer.progress.get("sequences", 0), writer.progress.get("pieces", 0)
+    first, pieces_stored = progress.get("sequences", 0), progress.get("pieces", 0)
     per_sequence = options.tokens + (options.new_tokens or 0)
     saved = time.monotonic()
     for sequence in range(first, len(prompts)):
         stored = pieces_stored if sequence == first else 0
-        run = SequenceRun(model, options)
+        run = SequenceRun(loaded.model, options)
         fed = 0
-        for index, piece in enumerate(_pieces(prompts[sequence], options, run, model.device)):
+        for index, piece in enumerate(pieces(prompts[sequence], options, run, loaded.device)):
             record = piece.recorded and index >= stored
             run.feed(piece.token_ids, recorder if record else None, piece.position, sequence)
             fed += piece.token_ids.shape[1]
             observer.on_tokens(sequence * per_sequence + fed, len(prompts) * per_sequence)
             if record and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                writer.checkpoint({"sequences": sequence, "pieces": index + 1, "macs": dict(recorder.macs)})
+                stream.checkpoint({"sequences": sequence, "pieces": index + 1, "macs": dict(recorder.macs)})
                 saved = time.monotonic()
-        writer.checkpoint({"sequences": sequence + 1, "pieces": 0, "macs": dict(recorder.macs)})
+        stream.checkpoint({"sequences": sequence + 1, "pieces": 0, "macs": dict(recorder.macs)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 import transformers
 
 from accel_sim.capture.default_model import default_model_file
-from accel_sim.capture.options import CaptureOptions
+from accel_sim.capture.options import DEVICE_MAPS, CaptureOptions
 from accel_sim.capture.relu_form import apply_label
 from accel_sim.errors import AccelSimError
 from accel_sim.trace.reader import file_sha256
@@ -27,6 +28,12 @@ class LoadedModel:
     id: str
     file_sha256: str | None
     """Of the GGUF file, when it was one."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go: the device of its first weight that has one, else the CPU."""
+        placed = (each.device for each in self.model.parameters() if not each.is_meta)
+        return next(placed, torch.device("cpu"))
 
 
 def load_model(options: CaptureOptions, on_status: Callable[[str], None] = lambda _: None) -> LoadedModel:
@@ -43,19 +50,35 @@ def load_model(options: CaptureOptions, on_status: Callable[[str], None] = lambd
     arguments: dict[str, Any] = {"trust_remote_code": False} | ({"gguf_file": gguf} if gguf else {})
     if Path(where).is_dir():
         arguments["local_files_only"] = True
+    device = choose_device(options.device)
+    placed = {} if options.device_map is None else {"device_map": _device_map(options.device_map)}
     on_status(f"loading {name}")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(where, **arguments)
-        model = transformers.AutoModelForCausalLM.from_pretrained(where, dtype=options.compute_dtype, **arguments)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            where, dtype=options.compute_dtype, **arguments, **placed
+        )
     except (
         Exception
     ) as error:  # transformers raises OSError, ValueError, KeyError, ImportError … for one cause: no model
         raise AccelSimError(f"model {name}: cannot be loaded: {type(error).__name__}: {error}") from error
     run_experts_one_by_one(model)
     apply_label(model, Path(where))
-    device = choose_device(options.device)
     digest = file_sha256(Path(where) / gguf) if gguf else None
-    return LoadedModel(model.to(device).eval(), tokenizer, name, digest)
+    return LoadedModel((model if placed else model.to(device)).eval(), tokenizer, name, digest)
+
+
+def _device_map(given: str) -> str | dict[str, int | str]:
+    """What transformers takes: a word, or the placement that a JSON file holds."""
+    if given in DEVICE_MAPS:
+        return given
+    try:
+        placement = json.loads(Path(given).expanduser().read_bytes())
+    except (OSError, ValueError) as error:
+        raise AccelSimError(f"--device-map {given}: cannot be read as JSON: {error}") from None
+    if not isinstance(placement, dict) or not all(isinstance(place, int | str) for place in placement.values()):
+        raise AccelSimError(f"--device-map {given}: expected an object of module path → device (0, cpu, disk, …)")
+    return placement
 
 
 def choose_device(name: str) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from accel_sim.errors import AccelSimError
 from accel_sim.trace.format import STORED_TYPES, Phase, StoredType
 from accel_sim.trace.layers import check_layers
 
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+"""How accelerate can be told to place a model on all devices there are."""
 _NEEDED = ("torch", "transformers", "accelerate", "gguf")
 
 
@@ -44,6 +47,11 @@ class CaptureOptions:
     """Floating-point type of the forward pass: auto (the model's own), float32, bfloat16, float16."""
     device: str = "auto"
     """A torch device; auto takes CUDA when there is one."""
+    device_map: str | None = None
+    """How accelerate places the model on several devices: one of DEVICE_MAPS, or a JSON file of module path → device.
+    None: all of it on `device`."""
+    buffer_gib: float = 2.0
+    """Of rows that may be on their way to the disk; the model waits when there are more."""
     allow_partial: bool = False
     resume: bool = False
     force: bool = False
@@ -61,6 +69,13 @@ class CaptureOptions:
         _one_of("--phase", self.phase, ("prefill", "decode"))
         # Commands that capture nothing call this option otherwise.
         _one_of("compute dtype", self.compute_dtype, ("auto", "float32", "bfloat16", "float16"))
+        if self.device_map is not None and self.device not in ("auto", "cuda"):
+            raise AccelSimError(f"--device {self.device}: --device-map places the model; leave --device out")
+        if self.device_map is not None and self.device_map not in DEVICE_MAPS and not self.device_map.endswith(".json"):
+            expected = ", ".join(DEVICE_MAPS)
+            raise AccelSimError(f"--device-map {self.device_map}: expected one of {expected}, or a .json file")
+        if not 0 < self.buffer_gib < math.inf:
+            raise AccelSimError(f"--buffer-gib {self.buffer_gib:g}: expected a number above 0")
         if self.phase == "decode" and self.new_tokens is None:
             raise AccelSimError("--phase decode needs --new-tokens, the number of decode steps")
         if self.phase == "prefill" and self.new_tokens is not None:
@@ -71,6 +86,11 @@ class CaptureOptions:
             text = getattr(self, name)
             if text is not None:
                 check_layers(text, f"--{name.replace('_', '-')}")
+
+    @property
+    def buffer_bytes(self) -> int:
+        """`buffer_gib` in bytes."""
+        return int(self.buffer_gib * 2**30)
 
     @property
     def model_name(self) -> str:

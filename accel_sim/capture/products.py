@@ -64,7 +64,8 @@ class Product:
     @property
     def weight(self) -> torch.Tensor:
         """[F, K], a view of the parameter."""
-        stored = self.parameter.tensor if self.expert is None else self.parameter.tensor[self.expert]
+        stored = self.parameter.now()
+        stored = stored if self.expert is None else stored[self.expert]
         return stored if self.layout == "outputs_features" else stored.mT
 
 
@@ -78,8 +79,10 @@ class ProductWatcher(TorchFunctionMode):
         self, parameters: Sequence[LinearParameter], on_product: Callable[[Product], torch.Tensor | None]
     ) -> None:
         super().__init__()
-        self._parameters = sorted(parameters, key=lambda each: each.tensor.data_ptr())
+        there = [each for each in parameters if not each.offloaded]
+        self._parameters = sorted(there, key=lambda each: each.tensor.data_ptr())
         self._starts = [each.tensor.data_ptr() for each in self._parameters]
+        self._offloaded = [each for each in parameters if each.offloaded]
         self._on_product = on_product
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -130,17 +133,14 @@ class ProductWatcher(TorchFunctionMode):
         """The product, if `weight` is one of the parameters; `transposes` says that it is used as [F, K]."""
         if weight.dim() != 2:
             return None
-        position = bisect_right(self._starts, weight.data_ptr()) - 1
-        if position < 0:
+        parameter = self._parameter_at(weight.data_ptr())
+        if parameter is None:
             return None
-        parameter = self._parameters[position]
-        stored = parameter.tensor
+        stored = parameter.now()
         expert = None
-        offset = (weight.data_ptr() - self._starts[position]) // weight.element_size()
+        offset = (weight.data_ptr() - stored.data_ptr()) // weight.element_size()
         if parameter.experts is not None:
             expert, offset = divmod(offset, stored.stride(0))
-            if expert >= parameter.experts:
-                return None
             stored = stored[expert]
         # A weight that is only a part of the parameter is not counted, so that coverage tells of it.
         if offset or weight.numel() != stored.numel():
@@ -149,6 +149,17 @@ class ProductWatcher(TorchFunctionMode):
         layout: Layout = "outputs_features" if as_stored == transposes else "features_outputs"
         outputs = weight.shape[0] if transposes else weight.shape[1]
         return Product(parameter, expert, layout, activation, None, outputs, bias)
+
+    def _parameter_at(self, address: int) -> LinearParameter | None:
+        """The parameter whose memory the address lies in."""
+        position = bisect_right(self._starts, address) - 1
+        if position >= 0 and address < self._starts[position] + self._parameters[position].tensor.nbytes:
+            return self._parameters[position]
+        for parameter in self._offloaded:
+            tensor = parameter.now()
+            if not tensor.is_meta and tensor.data_ptr() <= address < tensor.data_ptr() + tensor.nbytes:
+                return parameter
+        return None
 
 
 def _argument(args: tuple, kwargs: dict, place: _Place | None) -> Any:

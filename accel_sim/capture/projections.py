@@ -29,14 +29,25 @@ class LinearParameter:
     layer: int | None
     """Index of its decoder block; None for the LM head."""
     tensor: torch.Tensor
-    """[F, K] or [K, F]; stacked experts have the expert in front."""
+    """[F, K] or [K, F]; stacked experts have the expert in front. On `meta` where accelerate off-loads it."""
     macs_per_token: int
     """Multiply-accumulates that one token of the sequence costs here; experts: those it is routed to."""
+    owner: nn.Module
+    """The module whose parameter it is."""
 
     @property
     def experts(self) -> int | None:
         """Number of stacked experts."""
         return self.tensor.shape[0] if self.tensor.dim() == 3 else None
+
+    @property
+    def offloaded(self) -> bool:
+        """Whether accelerate brings the weight to the device only while its module runs."""
+        return self.tensor.is_meta
+
+    def now(self) -> torch.Tensor:
+        """The weight where it is at this moment, which differs from pass to pass for one that is off-loaded."""
+        return getattr(self.owner, self.name.rpartition(".")[2]) if self.offloaded else self.tensor
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -116,17 +127,17 @@ def find_projections(
     """
     found = []
     for layer in select_layers(layers, range(len(blocks.modules))):
-        for name, tensor in _weights(blocks.modules[layer]):
+        for name, tensor, owner in _weights(blocks.modules[layer]):
             macs = tensor.numel()
             if tensor.dim() == 3:
                 macs = macs // tensor.shape[0] * _top_k(model, f"{blocks.path}.{layer}.{name}")
-            found.append(LinearParameter(f"{blocks.path}.{layer}.{name}", layer, tensor, macs))
+            found.append(LinearParameter(f"{blocks.path}.{layer}.{name}", layer, tensor, macs, owner))
     if lm_head:
         head = model.get_output_embeddings()
         if head is None:
             raise AccelSimError(f"{type(model).__name__} has no LM head to capture")
         name = next(path for path, module in model.named_modules() if module is head)
-        found.append(LinearParameter(f"{name}.weight", None, head.weight, head.weight.numel()))
+        found.append(LinearParameter(f"{name}.weight", None, head.weight, head.weight.numel(), head))
     chosen = tuple(each for each in found if _wanted(each.path(), sites))
     if not chosen:
         known = ", ".join(dict.fromkeys(each.path().rpartition(".")[2] for each in found))
@@ -134,7 +145,7 @@ def find_projections(
     return chosen
 
 
-def _weights(block: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def _weights(block: nn.Module) -> Iterator[tuple[str, torch.Tensor, nn.Module]]:
     for path, module in block.named_modules():
         if isinstance(module, _NOT_LINEAR):
             continue
@@ -142,7 +153,7 @@ def _weights(block: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
             # Stacked experts keep their biases in 2-D parameters; RWKV keeps vectors as [1, 1, K].
             stack_of_vectors = parameter.dim() == 3 and 1 in parameter.shape[1:]
             if parameter.dim() in (2, 3) and not name.endswith("bias") and not stack_of_vectors:
-                yield name, parameter
+                yield name, parameter, module
 
 
 def _top_k(model: nn.Module, name: str) -> int:

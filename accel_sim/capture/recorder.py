@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from accel_sim.capture.encode import Encoded, encode
 from accel_sim.capture.products import Product, ProductWatcher
 from accel_sim.capture.projections import DecoderBlocks, LinearParameter
 from accel_sim.capture.routing import CACHED, UNKNOWN, TokenRows
-from accel_sim.errors import AccelSimError
-from accel_sim.quantize.int8 import quantize_tokens
+from accel_sim.capture.stream import SiteRows, TraceStream
 from accel_sim.trace.format import Projection, Site, StoredType
-from accel_sim.trace.writer import TraceWriter
 
 
 @dataclass
@@ -28,23 +27,22 @@ class _Activation:
     """One tensor that projections read, already as it will be stored."""
 
     keeps_alive: torch.Tensor
-    stored: np.ndarray
-    scales: np.ndarray | None
-    tokens: np.ndarray
+    encoded: Encoded
+    positions: np.ndarray
     expert: int | None
     layer: int | None
     projections: list[Projection] = field(default_factory=list)
 
 
 class Recorder:
-    """Writes what `parameters` are multiplied with to `writer`, while :meth:`chunk` runs."""
+    """Hands what `parameters` are multiplied with to `stream`, while :meth:`chunk` runs."""
 
     def __init__(
         self,
         model: nn.Module,
         blocks: DecoderBlocks,
         parameters: tuple[LinearParameter, ...],
-        writer: TraceWriter,
+        stream: TraceStream,
         dtype: StoredType,
         routed: bool,
     ) -> None:
@@ -53,18 +51,22 @@ class Recorder:
         self._model = model
         self._prefix = blocks.path.rpartition(".")[0]
         self._blocks = [blocks.modules[layer] for layer in sorted({p.layer for p in parameters} - {None})]
-        self._writer = writer
+        self._stream = stream
+        # Those that can hand rows to experts.
+        self._containers = [each for block in self._blocks for each in _containers(block)] if routed else []
         self._dtype = dtype
         self._names = {id(tensor): name for name, tensor in model.named_parameters()}
-        self._rows = TokenRows(routed=routed)
+        self._token_rows = TokenRows(routed=routed)
         self._watcher = ProductWatcher(parameters, self._see)
         self._alive: dict[tuple, _Activation] = {}
+        self._projections: dict[tuple, Projection] = {}
+        self._sites: dict[tuple, Site] = {}
 
     def chunk(self, inputs: dict[str, Any], first_position: int, sequence: int) -> Any:
         """Run the model on `inputs` (token ids [1, T]), record its products, and return its output."""
         self._first_position, self._sequence = first_position, sequence
-        self._rows.start(inputs["input_ids"].shape[1], first_position)
-        handles = self._rows.watch([module for block in self._blocks for module in _containers(block)])
+        self._token_rows.start(inputs["input_ids"].shape[1], first_position)
+        handles = self._token_rows.watch(self._containers)
         handles += [block.register_forward_hook(lambda *_: self._flush()) for block in self._blocks]
         try:
             with self._watcher:
@@ -81,35 +83,40 @@ class Recorder:
         rows = activation.detach().reshape(-1, activation.shape[-1])
         if not len(rows):
             return
-        name = product.name
         strides = None if activation.is_contiguous() else activation.stride()
         key = (activation.data_ptr(), tuple(rows.shape), strides, activation.dtype, activation._version)
+        projection = self._projection_of(product, rows.shape[1])
         if key not in self._alive:
-            self._alive[key] = self._store(product, rows, name)
+            self._alive[key] = self._store(product, rows, projection.name)
         seen = self._alive[key]
-        if name in (each.name for each in seen.projections):  # the same product of the same tensor once more
+        if projection.name in (each.name for each in seen.projections):  # the same product of the same tensor once more
             return
-        seen.projections.append(self._projection(product, name, rows.shape[1]))
-        self.macs[parameter.name] += seen.stored.size * product.outputs
+        seen.projections.append(projection)
+        self.macs[parameter.name] += seen.encoded.stored.numel() * product.outputs
 
     def _store(self, product: Product, rows: torch.Tensor, name: str) -> _Activation:
         parameter = product.parameter
         if product.tokens is not None:
             tokens = product.tokens.cpu().numpy()
         else:
-            tokens = self._rows.of(rows, parameter.path().rpartition(".")[0], product.expert)
+            tokens = self._token_rows.of(rows, parameter.path().rpartition(".")[0], product.expert)
         new = tokens != CACHED
         if not new.all():
             rows, tokens = rows[torch.from_numpy(new).to(rows.device)], tokens[new]
-        stored, scales = _encode(rows, self._dtype, name, self._positions(tokens))
-        return _Activation(product.activation, stored, scales, tokens, product.expert, parameter.layer)
+        positions = self._positions(tokens)
+        encoded = encode(rows, self._dtype, name, positions)
+        return _Activation(product.activation, encoded, positions, product.expert, parameter.layer)
 
-    def _projection(self, product: Product, name: str, features: int) -> Projection:
-        # Stacked experts keep their biases stacked as well, and often add them apart from the product.
-        stacked = f"{product.parameter.name}_bias"
-        bias = self._names.get(id(product.bias), stacked if stacked in self._names.values() else None)
+    def _projection_of(self, product: Product, features: int) -> Projection:
+        key = (product.parameter, product.expert, product.layout, features, product.outputs, id(product.bias))
+        if key not in self._projections:
+            self._projections[key] = self._projection(product, features)
+        return self._projections[key]
+
+    def _projection(self, product: Product, features: int) -> Projection:
+        bias = self._bias_name(product)
         return Projection(
-            name=name,
+            name=product.name,
             features=features,
             outputs=product.outputs,
             has_bias=product.bias is not None or bias is not None,
@@ -118,20 +125,33 @@ class Recorder:
             bias=bias,
         )
 
+    def _bias_name(self, product: Product) -> str | None:
+        parameter = product.parameter
+        if product.bias is not None and product.bias is getattr(parameter.owner, "bias", None):
+            return f"{parameter.name.rpartition('.')[0]}.bias"
+        # Stacked experts keep their biases stacked as well, and often add them apart from the product.
+        stacked = f"{parameter.name}_bias"
+        return self._names.get(id(product.bias), stacked if stacked in self._names.values() else None)
+
     def _flush(self) -> None:
-        for activation in self._alive.values():
-            site = Site(
+        if self._alive:
+            rows = [SiteRows(self._site_of(each), each.encoded, each.positions) for each in self._alive.values()]
+            self._stream.append(rows, self._sequence)
+        self._alive.clear()
+
+    def _site_of(self, activation: _Activation) -> Site:
+        key = tuple(map(id, activation.projections))
+        if key not in self._sites:
+            self._sites[key] = Site(
                 name=self._site_name([each.name for each in activation.projections]),
                 layer=activation.layer,
-                features=activation.stored.shape[1],
+                features=activation.encoded.stored.shape[1],
                 tokens=0,
                 dtype=self._dtype,
                 expert=activation.expert,
                 projections=tuple(activation.projections),
             )
-            positions = self._positions(activation.tokens)
-            self._writer.append(site, activation.stored, activation.scales, positions, self._sequence)
-        self._alive.clear()
+        return self._sites[key]
 
     def _positions(self, tokens: np.ndarray) -> np.ndarray:
         return np.where(tokens == UNKNOWN, UNKNOWN, tokens + self._first_position)
@@ -149,19 +169,3 @@ def _containers(block: nn.Module) -> list[nn.Module]:
         for module in block.modules()
         if any(True for _ in module.children()) or any(p.dim() == 3 for p in module.parameters(recurse=False))
     ]
-
-
-def _encode(
-    rows: torch.Tensor, dtype: StoredType, name: str, positions: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows as they are stored, and their scales for INT8. Raises AccelSimError for what is not finite."""
-    if dtype == "int8":
-        return quantize_tokens(rows.float().cpu().numpy(), name, positions)
-    # A copy: the model may go on to change the tensor in place before the block's rows are written.
-    stored = rows.to("cpu", getattr(torch, dtype), copy=True)
-    wrong = ~torch.isfinite(stored)
-    if wrong.any():
-        row, feature = (int(i) for i in wrong.nonzero()[0])
-        value = float(rows[row, feature])
-        raise AccelSimError(f"{name}: token {positions[row]}, feature {feature} is {value}, no finite {dtype}")
-    return (stored.view(torch.uint16) if dtype == "bfloat16" else stored).numpy(), None

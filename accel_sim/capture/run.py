@@ -21,6 +21,7 @@ from accel_sim.capture.projections import (
     text_config,
 )
 from accel_sim.capture.recorder import Recorder
+from accel_sim.capture.stream import TraceStream
 from accel_sim.capture.text import Prompt, cut_prompts, read_texts, standard_texts
 from accel_sim.capture.watch import Observer
 from accel_sim.capture.weights import store_weights
@@ -58,10 +59,13 @@ def record(
     parameters = find_projections(model, blocks, options.layers, options.sites, options.lm_head)
     weight_layers = _weight_layers(options, len(blocks.modules))
     writer = _open_writer(options, _identity(loaded, prompts, options))
-    recorder = Recorder(model, blocks, parameters, writer, options.dtype, experts_per_token(model) is not None)
-    recorder.macs.update(writer.progress.get("macs", {}))
+    progress = writer.progress
     observer.on_status("capturing")
-    run_prompts(model, prompts, options, recorder, writer, observer)
+    with TraceStream(writer, options.buffer_bytes) as stream:
+        recorder = Recorder(model, blocks, parameters, stream, options.dtype, experts_per_token(model) is not None)
+        recorder.macs.update(progress.get("macs", {}))
+        run_prompts(loaded, prompts, options, recorder, stream, progress, observer)
+    observer.on_streamed(stream.streamed)
     coverage = _coverage(parameters, recorder.macs, options)
     if coverage.missing and not options.allow_partial:
         raise AccelSimError(
@@ -117,7 +121,7 @@ def _weight_layers(options: CaptureOptions, count: int) -> tuple[int | None, ...
 def _identity(loaded: LoadedModel, prompts: tuple[Prompt, ...], options: CaptureOptions) -> dict[str, Any]:
     """What must be the same for a capture to go on where another stopped, as JSON gives it back."""
     names = ("phase", "tokens", "sequences", "new_tokens", "layers", "sites", "lm_head", "dtype", "chunk", "device")
-    names += ("compute_dtype", "weights", "weight_layers")
+    names += ("device_map", "compute_dtype", "weights", "weight_layers")
     identity = {"model": loaded.id, "model_sha256": loaded.file_sha256, "token_ids_sha256": _token_ids_sha256(prompts)}
     return json.loads(json.dumps(identity | {name: getattr(options, name) for name in names}))
 
@@ -165,7 +169,7 @@ def _model_info(loaded: LoadedModel) -> ModelInfo:
         id=loaded.id,
         architecture=type(model).__name__,
         dtype=str(model.dtype).removeprefix("torch."),
-        device=model.device.type,
+        device=loaded.device.type,
         parameters=sum(each.numel() for each in model.parameters()),
         file_sha256=loaded.file_sha256,
         config=config,

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from accel_sim.capture.stream import Streamed
 
 
 @dataclass(frozen=True)
 class Observer:
-    """Two functions to call."""
+    """Functions to call."""
 
     on_status: Callable[[str], None] = lambda _: None
     """With what is being done now."""
     on_tokens: Callable[[int, int], None] = lambda done, total: None
     """With the tokens that were run, and how many there are to run."""
+    on_streamed: Callable[[Streamed], None] = lambda _: None
+    """With what went to the disk, and how long the model waited for it, once the last token has run."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import torch
 from torch import nn
 
 from accel_sim.errors import AccelSimError
@@ -26,7 +25,6 @@ def store_weights(
     `None` among the layers is the LM head. Raises AccelSimError for a weight that is not finite and for a full disk.
     """
     sites = tuple(sites)
-    parameters = dict(model.named_parameters(remove_duplicate=False))
     experts = {projection.name: site.expert for site in sites for projection in site.projections}
     files = {}
     for layer in layers:
@@ -35,7 +33,7 @@ def store_weights(
             name = "lm_head" if layer is None else f"layer_{layer}"
             on_status(f"storing weights of {name.replace('_', ' ')}")
             files[layer] = writer.write_weights(
-                name, projections, lambda each: _tensors(parameters, each, experts[each.name])
+                name, projections, lambda each: _tensors(model, each, experts[each.name])
             )
     return tuple(_with_file(site, files[site.layer]) if site.layer in files else site for site in sites)
 
@@ -45,8 +43,8 @@ def _with_file(site: Site, file: str) -> Site:
     return site.model_copy(update={"projections": tuple(each.model_copy(update=stored) for each in site.projections)})
 
 
-def _tensors(parameters: dict[str, torch.Tensor], projection: Projection, expert: int | None) -> dict[str, np.ndarray]:
-    weight = _own_part(parameters[projection.parameter], expert, dims=2)
+def _tensors(model: nn.Module, projection: Projection, expert: int | None) -> dict[str, np.ndarray]:
+    weight = _own_part(model, projection.parameter, expert, dims=2)
     # quantize_weight takes [F, K], as nn.Linear has it.
     if projection.parameter_layout == "features_outputs":
         weight = weight.T
@@ -55,11 +53,16 @@ def _tensors(parameters: dict[str, torch.Tensor], projection: Projection, expert
     if projection.has_bias:
         if projection.bias is None:
             raise AccelSimError(f"{projection.name}: its bias is no parameter of the model, so it cannot be stored")
-        tensors["bias"] = _own_part(parameters[projection.bias], expert, dims=1)
+        tensors["bias"] = _own_part(model, projection.bias, expert, dims=1)
     return tensors
 
 
-def _own_part(parameter: torch.Tensor, expert: int | None, dims: int) -> np.ndarray:
+def _own_part(model: nn.Module, name: str, expert: int | None, dims: int) -> np.ndarray:
     """The parameter as float32, or the part of `expert` when it stacks all experts'."""
-    part = parameter[expert] if parameter.dim() > dims else parameter
-    return part.detach().float().cpu().numpy()
+    from accelerate.utils import align_module_device
+
+    owner = model.get_submodule(name.rpartition(".")[0])
+    with align_module_device(owner):  # brings a weight that accelerate has off-loaded
+        parameter = getattr(owner, name.rpartition(".")[2])
+        part = parameter[expert] if parameter.dim() > dims else parameter
+        return part.detach().float().cpu().numpy()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from accel_sim.capture.options import CaptureOptions, require_libraries
 from accel_sim.cli.model_options import ComputeDtypeOption, DeviceOption, ModelOption, keep_libraries_quiet
 from accel_sim.trace.format import Manifest
+
+if TYPE_CHECKING:
+    from accel_sim.capture.stream import Streamed
 
 _WHAT, _HOW, _OUT = "What is captured", "How it is run", "Where it goes"
 
@@ -60,6 +63,18 @@ def capture(
     chunk: Annotated[int, typer.Option(help="Tokens a forward pass; bounds the memory.", rich_help_panel=_HOW)] = 512,
     compute_dtype: ComputeDtypeOption = "auto",
     device: DeviceOption = "auto",
+    device_map: Annotated[
+        str | None,
+        typer.Option(
+            help="How accelerate places a model that no single device holds: auto, balanced, balanced_low_0,"
+            " sequential, or a JSON file of module path → device (0, cpu, disk).",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    buffer_gib: Annotated[
+        float,
+        typer.Option(help="Rows on their way to the disk; the model waits when there are more.", rich_help_panel=_HOW),
+    ] = 2.0,
     allow_partial: Annotated[
         bool,
         typer.Option(
@@ -98,6 +113,8 @@ def capture(
         chunk=chunk,
         compute_dtype=compute_dtype,
         device=device,
+        device_map=device_map,
+        buffer_gib=buffer_gib,
         allow_partial=allow_partial,
         resume=resume,
         force=force,
@@ -106,12 +123,15 @@ def capture(
     finished = finished_trace(options)
     if finished is not None:
         print(f"{out}: holds this trace already, whole and with matching checksums; nothing to do")
-    else:
-        require_libraries()
-    print(_summary(finished or _run(options), out))
+        print(_summary(finished, out))
+        return
+    require_libraries()
+    manifest, streamed = _run(options)
+    print(_summary(manifest, out))
+    print(f"  disk      the model waited {streamed.waited_seconds:.1f} s for it, with --buffer-gib {buffer_gib:g}")
 
 
-def _run(options: CaptureOptions) -> Manifest:
+def _run(options: CaptureOptions) -> tuple[Manifest, Streamed]:
     keep_libraries_quiet()
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -134,7 +154,9 @@ def _run(options: CaptureOptions) -> Manifest:
             speed = progress.tasks[task].speed
             progress.update(task, rate=f"{speed:,.0f}" if speed else "–")
 
-        return run_capture(options, Observer(lambda text: progress.update(task, description=text), on_tokens))
+        told: list[Streamed] = []
+        observer = Observer(lambda text: progress.update(task, description=text), on_tokens, told.append)
+        return run_capture(options, observer), told[-1]
 
 
 def _summary(manifest: Manifest, out: Path) -> str:

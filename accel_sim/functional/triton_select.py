@@ -20,6 +20,7 @@ from accel_sim.functional.triton_groups import (
     top,
     with_ties_to_the_lower,
 )
+from accel_sim.quantize.triton_int8 import code_of, token_scale
 
 NONE, FACTORS, MASK = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 """What decides beside the codes: nothing, score factors uint8 [K], or a given mask int8 [T, K]."""
@@ -81,7 +82,7 @@ def compress_kernel(
     real = token < tokens
     scale = tl.full([BLOCK_T, 1], 1.0, tl.float32)
     if QUANTIZE:
-        scale = _scale(x, token, real, features, BLOCK_T, BLOCK_K)
+        scale = token_scale(x, token, real, features, BLOCK_T, BLOCK_K)
         tl.store(scales + token, scale, mask=real)
     for block in range(tl.program_id(1), (groups + BLOCK_G - 1) // BLOCK_G, tl.num_programs(1)):
         first = block * BLOCK_G
@@ -148,21 +149,6 @@ def _codes(x, token, real, group, features, M: tl.constexpr, WORDS: tl.constexpr
 
 
 @triton.jit
-def _scale(x, token, real, features, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr):
-    """max|x|/127 of each token, 1 where that is 0: float32 [BLOCK_T, 1]. A NaN or an infinity leaves one here."""
-    largest = tl.zeros([BLOCK_T, BLOCK_K], tl.int32)
-    for first in range(0, features, BLOCK_K):
-        feature = first + tl.arange(0, BLOCK_K)[None, :]
-        value = tl.load(x + token * features + feature, mask=real & (feature < features), other=0.0)
-        # without its sign a float orders as its bits do, NaN above infinity above everything else
-        magnitude = value.to(tl.float32).to(tl.int32, bitcast=True) & 0x7FFFFFFF
-        largest = tl.maximum(largest, magnitude)
-    row = tl.max(largest, axis=1, keep_dims=True).to(tl.float32, bitcast=True)
-    scale = tl.div_rn(row, tl.full([BLOCK_T, 1], 127.0, tl.float32))
-    return tl.where(scale == 0, 1.0, scale)
-
-
-@triton.jit
 def _quantized(
     x, token, real, group, features, scale, M: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_G: tl.constexpr
 ):  # fmt: skip
@@ -177,33 +163,19 @@ def _quantized(
             even, odd = tl.split(tl.reshape(four, [BLOCK_T, BLOCK_G, 2, 2]))
             value_0, value_2 = tl.split(even)
             value_1, value_3 = tl.split(odd)
-            signed = signed + (_code(value_0, reciprocal), _code(value_1, reciprocal))
-            signed = signed + (_code(value_2, reciprocal), _code(value_3, reciprocal))
+            signed = signed + (code_of(value_0, reciprocal), code_of(value_1, reciprocal))
+            signed = signed + (code_of(value_2, reciprocal), code_of(value_3, reciprocal))
     else:
         for j in tl.static_range(M):
             feature = group * M + j
             value = tl.load(x + token * features + feature, mask=real & (feature < features), other=0.0)
-            signed = signed + (_code(value.to(tl.float32), reciprocal),)
+            signed = signed + (code_of(value.to(tl.float32), reciprocal),)
     codes = ()
     magnitudes = ()
     for j in tl.static_range(M):
         codes = codes + ((signed[j] & 0xFF).to(tl.uint32),)
         magnitudes = magnitudes + (tl.abs(signed[j]),)
     return codes, magnitudes
-
-
-@triton.jit
-def _code(value, reciprocal):
-    """clip(round_half_even(value / scale), −127, 127), the quotient rounded to float32 first.
-
-    `reciprocal` is 1 / scale in float64. A quotient of two float32 is no closer than 2^-49 of itself to the middle
-    between two float32, and the product in float64 is within 2^-52 of the quotient: both round to the same float32. So
-    this is the float32 division, to the bit, in fewer instructions and without its branch.
-    """
-    quotient = (value.to(tl.float64) * reciprocal).to(tl.float32)
-    # at 1.5 · 2^23 a float32 has no fraction left, so the addition rounds half to even; quotients are far below 2^22
-    code = (quotient + 12582912.0).to(tl.int32, bitcast=True) - 0x4B400000
-    return tl.minimum(tl.maximum(code, -127), 127)
 
 
 @triton.jit

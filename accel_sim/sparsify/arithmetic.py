@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from accel_sim.quantize.int8 import LARGEST_CODE
+from accel_sim.quantize.tensors import token_scales
 
 EXACT_FEATURES = 1024
 """Sums of so many products of codes are exact in float32, in whatever order: 1024·127² < 2²⁴."""
@@ -17,11 +18,7 @@ def quantize(x: Tensor, scale: float | None = None) -> tuple[Tensor, Tensor]:
 
     Scales are max|x|/127 of each row, 1 for a row of zeros; or `scale` for all rows, where larger values saturate.
     """
-    if scale is None:
-        scales = x.abs().amax(dim=1, keepdim=True) / LARGEST_CODE
-        scales = torch.where(scales == 0, 1.0, scales)
-    else:
-        scales = torch.full_like(x[:, :1], scale)
+    scales = token_scales(x) if scale is None else torch.full_like(x[:, :1], scale)
     return (x / scales).round_().clamp_(-LARGEST_CODE, LARGEST_CODE), scales
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,20 @@ from accel_sim.trace.tensorfile import RESERVED_HEADER_BYTES, header_bytes
 _BYTES = {"int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
 _ROW = np.dtype([("scale", "<f4"), ("position", "<i4"), ("sequence", "<i4")])
 _ROWS_SUFFIX = ".rows"
+_HELD_BYTES = 1 << 18
+"""Rows of a site that are written together: decoding adds one row at a time to each of hundreds of files."""
+
+
+@dataclass
+class _Growing:
+    """A site and its rows: those in its files, and those that are held until there are enough of them."""
+
+    site: Site
+    """`tokens` counts the rows in the files."""
+    held: list[bytes | memoryview] = field(default_factory=list)
+    held_facts: list[bytes] = field(default_factory=list)
+    held_tokens: int = 0
+    held_bytes: int = 0
 
 
 class TraceWriter:
@@ -35,7 +50,7 @@ class TraceWriter:
         self.identity = identity
         self.progress = progress
         """What the last checkpoint said, for the capture to go on from."""
-        self._sites = {site.name: site for site in sites}
+        self._growing = {site.name: _Growing(site) for site in sites}
 
     @classmethod
     def start(cls, path: Path, identity: dict[str, Any], force: bool = False) -> TraceWriter:
@@ -76,7 +91,7 @@ class TraceWriter:
                 )
         writer = cls(path, identity, map(Site.model_validate, state["sites"]), state["progress"])
         with _reporting(path):
-            if writer._sites:
+            if writer._growing:
                 writer._drop_rows_after_checkpoint()
             else:
                 writer._clear()
@@ -85,7 +100,10 @@ class TraceWriter:
     @property
     def sites(self) -> tuple[Site, ...]:
         """The sites so far, with their rows so far."""
-        return tuple(self._sites.values())
+        return tuple(
+            each.site.model_copy(update={"tokens": each.site.tokens + each.held_tokens})
+            for each in self._growing.values()
+        )
 
     def append(
         self,
@@ -98,35 +116,36 @@ class TraceWriter:
         """Append rows to `site` (whose `tokens` is ignored; its projections are added to those known).
 
         `stored` is [T, K]: int8 codes with `scales` float32 [T], or floats (bfloat16 as uint16 bits) with None.
-        `positions` is [T]. Raises AccelSimError when the disk is full.
+        `positions` is [T]. The arrays are free to change afterwards. Raises AccelSimError when the disk is full, which
+        may show later: rows are held until there are enough to write, at the latest until the next checkpoint.
         """
-        known = self._sites.get(site.name)
-        if known is None:
-            known = site.model_copy(update={"tokens": 0, "file": f"activations/{site.name}.safetensors"})
-        added = tuple(each for each in site.projections if each not in known.projections)
-        rows = np.empty(len(stored), _ROW)
-        rows["scale"] = 1 if scales is None else scales
-        rows["position"], rows["sequence"] = positions, sequence
-        path = self.path / known.file
-        with _reporting(path):
-            if not known.tokens:
-                path.write_bytes(bytes(RESERVED_HEADER_BYTES))
-                _rows_path(path).unlink(missing_ok=True)
-            with path.open("ab") as file:
-                file.write(np.ascontiguousarray(stored).data)
-            with _rows_path(path).open("ab") as file:
-                file.write(rows.tobytes())
-        self._sites[site.name] = known.model_copy(
-            update={"tokens": known.tokens + len(stored), "projections": known.projections + added}
-        )
+        if site.name not in self._growing:
+            new = {"tokens": 0, "file": f"activations/{site.name}.safetensors"}
+            self._growing[site.name] = _Growing(site.model_copy(update=new))
+        growing = self._growing[site.name]
+        known = growing.site.projections
+        added = tuple(each for each in site.projections if each not in known)
+        if added:
+            growing.site = growing.site.model_copy(update={"projections": known + added})
+        facts = np.empty(len(stored), _ROW)
+        facts["scale"] = 1 if scales is None else scales
+        facts["position"], facts["sequence"] = positions, sequence
+        rows = np.ascontiguousarray(stored)
+        growing.held.append(rows.data if rows.nbytes >= _HELD_BYTES else rows.tobytes())  # the former are not held
+        growing.held_facts.append(facts.tobytes())
+        growing.held_tokens += len(stored)
+        growing.held_bytes += stored.nbytes
+        if growing.held_bytes >= _HELD_BYTES:
+            self._write_held(growing)
 
     def checkpoint(self, progress: dict[str, Any]) -> None:
         """Remember that everything appended so far belongs to `progress`; a resumed capture starts from here."""
+        self._write_all_held()
         self.progress = progress
         state = {
             "identity": self.identity,
             "progress": progress,
-            "sites": [site.model_dump(mode="json") for site in self._sites.values()],
+            "sites": [each.site.model_dump(mode="json") for each in self._growing.values()],
         }
         _replace(self.path / UNFINISHED_NAME, json.dumps(state).encode())
 
@@ -168,6 +187,7 @@ class TraceWriter:
 
         Raises AccelSimError when the disk is full; the capture then stays unfinished and can be resumed.
         """
+        self._write_all_held()
         sites = tuple(sites)
         files = {}
         for site in sites:
@@ -185,8 +205,8 @@ class TraceWriter:
 
     def _tidy(self) -> None:
         shutil.rmtree(_set_aside(self.path), ignore_errors=True)
-        for site in self._sites.values():
-            _rows_path(self.path / site.file).unlink(missing_ok=True)
+        for each in self._growing.values():
+            _rows_path(self.path / each.site.file).unlink(missing_ok=True)
         (self.path / UNFINISHED_NAME).unlink(missing_ok=True)
 
     def _clear(self) -> None:
@@ -195,8 +215,26 @@ class TraceWriter:
             shutil.rmtree(self.path / folder, ignore_errors=True)
         (self.path / "activations").mkdir()
 
+    def _write_all_held(self) -> None:
+        for growing in self._growing.values():
+            if growing.held:
+                self._write_held(growing)
+
+    def _write_held(self, growing: _Growing) -> None:
+        path = self.path / growing.site.file
+        with _reporting(path):
+            if not growing.site.tokens:
+                path.write_bytes(bytes(RESERVED_HEADER_BYTES))
+                _rows_path(path).unlink(missing_ok=True)
+            with path.open("ab") as file:
+                file.writelines(growing.held)
+            with _rows_path(path).open("ab") as file:
+                file.writelines(growing.held_facts)
+        tokens = growing.site.tokens + growing.held_tokens
+        self._growing[growing.site.name] = _Growing(growing.site.model_copy(update={"tokens": tokens}))
+
     def _drop_rows_after_checkpoint(self) -> None:
-        expected = {self.path / site.file: site for site in self._sites.values()}
+        expected = {self.path / each.site.file: each.site for each in self._growing.values()}
         for path, site in expected.items():
             size = RESERVED_HEADER_BYTES + site.tokens * site.features * _BYTES[site.dtype]
             for file, length in ((path, size), (_rows_path(path), site.tokens * _ROW.itemsize)):
