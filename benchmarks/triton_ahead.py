@@ -2,6 +2,7 @@
 
 Each kernel is compiled with the constants of a real launch, at 4096 tokens, features and outputs, and its machine code
 is counted: instructions a thread for each element that it selects, registers, spills. Counts are of the code's text.
+The kernels of the FFN executor stand beside them, at one token of LLaMA-2-7B's shape.
 Selection from codes runs through its text once; from floats it has two loops, which run once each at this size.
 """
 
@@ -12,7 +13,8 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,12 +24,17 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from accel_sim.executors import PIPELINES, triton_kernels
+from accel_sim.executors.torch_ffn import TorchFFN
+from accel_sim.executors.triton_executor import TritonExecutor
 from accel_sim.functional import triton_device as device
 from accel_sim.functional import triton_multiply, triton_select
 from accel_sim.pattern import ENCODINGS, Pattern
 
 PATTERNS = ("2:4", "4:8", "8:16", "16:32")
 SIDE = 4096
+REGISTERS = 65536
+"""Of a multiprocessor, from Volta to Hopper (CUDA C++ Programming Guide, compute capabilities)."""
 _TYPES = {
     torch.int8: "*i8",
     torch.int16: "*i16",
@@ -157,6 +164,42 @@ def products(capability: int) -> Iterator[str]:
             yield f"| {text} | {how} | {registers(cubin)} | {spills(cubin)} | {compiled.metadata.shared} |"
 
 
+FFN_KERNELS = ("gate_up_kernel", "down_kernel", "reduce_kernel")
+
+
+@contextmanager
+def recording_ffn(
+    tokens: int, pipeline: str, dtype: torch.dtype = torch.float16, features: int = SIDE, neurons: int = 11008
+) -> Iterator[dict[str, Recorder]]:
+    """The launches of one call of the FFN executor, recorded; nothing is computed, so its tensors hold nothing."""
+    empty = partial(torch.empty, device="meta")
+    weights = (empty((neurons, features), dtype=dtype) for _ in range(3))
+    ffn = TorchFFN(*weights, empty(neurons), empty(neurons), empty(features))
+    interpreted, triton_kernels.INTERPRETED = triton_kernels.INTERPRETED, True  # any device will do
+    try:
+        with ExitStack() as stack:
+            made = {name: stack.enter_context(recording(triton_kernels, name)) for name in FFN_KERNELS}
+            executor = TritonExecutor(ffn, check_values=False)
+            executor.run(empty((tokens, features), dtype=dtype), empty((tokens, neurons), dtype=torch.bool), pipeline)
+            yield made
+    finally:
+        triton_kernels.INTERPRETED = interpreted
+
+
+def conditional_ffn(capability: int) -> Iterator[str]:
+    """A line for each kernel of the FFN executor, at one token of LLaMA-2-7B's shape in float16."""
+    for pipeline in PIPELINES:
+        with recording_ffn(1, pipeline) as made:
+            for name, kernel in made.items():
+                if name == "gate_up_kernel" or pipeline == PIPELINES[0]:  # the others are the same in both
+                    compiled = kernel.compiled(capability)
+                    cubin = compiled.asm["cubin"]
+                    used = registers(cubin)
+                    threads = 32 * compiled.metadata.num_warps
+                    which = pipeline if name == "gate_up_kernel" else "both"
+                    yield f"| {name} | {which} | {used} | {spills(cubin)} | {REGISTERS // (used * threads)} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capability", type=int, default=90, help="default: 90, Hopper")
@@ -164,6 +207,9 @@ def main() -> None:
     print(f"Triton {triton.__version__}, compute capability {capability}\n")
     print("| pattern | from | metadata | instructions an element | registers | spills |\n|---|---|---|--:|--:|--:|")
     for line in selection(capability):
+        print(line, flush=True)
+    print("\n| FFN kernel | pipeline | registers | spills | programs a multiprocessor holds |\n|---|---|--:|--:|--:|")
+    for line in conditional_ffn(capability):
         print(line, flush=True)
     print("\n| pattern | expanded | registers | spills | shared memory, bytes |\n|---|---|--:|--:|--:|")
     for line in products(capability):

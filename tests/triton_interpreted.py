@@ -11,7 +11,7 @@ from accel_sim.executors.torch_ffn import TorchFFN
 from accel_sim.executors.triton_executor import Blocks, TritonExecutor
 
 SMALL = Blocks(segment=8, programs=2, features=16, down_segment=4, down_rows=2, down_outputs=16)
-"""Of 10 neurons and 37 features: several segments, the last one not full; several turns of a program; several blocks."""
+"""Of 10 neurons and 37 features several segments, the last one not full, several turns of a program, several blocks."""
 
 
 def answer(ffn, x, mask=None, pipeline="sequential", blocks=SMALL):
