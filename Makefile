@@ -15,7 +15,7 @@ RECIPES := $(filter-out svdp% %-8b %-7b %-a3b %-135m,$(basename $(notdir $(wildc
 # OpenMP threads that spin while they wait cost a factor of three on shared cores.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo report quality contextual proof bench test lint clean
+.PHONY: demo report quality contextual proof silicon bench test lint clean
 
 # A real model's activations on five machines: trace, tables, results as data, plots.
 demo: .venv/installed $(TRACE)/trace.json
@@ -77,6 +77,10 @@ contextual: .venv/installed
 # The unit's RTL beside the models, over all configurations: bits and cycles. Six minutes.
 proof: .venv/installed
 	$(BIN)/accel-sim prove --out reports/rtl
+
+# Product times that others published for A100 and H100 cards, beside predicted ones (docs/silicon.md). Five minutes.
+silicon: .venv/installed
+	$(BIN)/accel-sim silicon published --out reports/silicon_published
 
 # Beside SCALE-Sim, ZigZag and AccelForge, and within our own limits: twenty to thirty minutes on two cores, and 5 GiB,
 # most of it SCALE-Sim's. Writes reports/benchmarks.json and the table in docs/benchmarks.md.

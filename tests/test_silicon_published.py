@@ -15,7 +15,7 @@ from accel_sim.silicon.comparison import p90
 from accel_sim.silicon.families import Family, Predictor
 from accel_sim.silicon.model import Parameters
 from accel_sim.silicon.published import Report, judge
-from accel_sim.silicon.published_report import page_lines
+from accel_sim.silicon.published_report import MODELS, page_lines
 from accel_sim.silicon.published_tables import FOLDER, Table, read_table, shipped_tables
 from accel_sim.silicon.shapes import Shape, fitted_third
 
@@ -230,10 +230,14 @@ def test_the_page_has_the_reports_figures():
         for errors in one["errors"]:
             if errors["kind"] != "all":
                 continue
-            cells = [f"{errors['median'][model]:.1%} / {errors['p90'][model]:.1%}" for model in ("ideal", "fitted")]
+            cells = [
+                f"{errors['median'][model]:.1%} / {errors['p90'][model]:.1%}" if model in errors["median"] else "–"
+                for model in MODELS
+            ]
             line = f"| {errors['table']} | {errors['quantity']} | {errors['shapes']} | {' | '.join(cells)} |"
             assert line in DOCS, line
         for fit in one["fits"]:
             values = fit["parameters"]
             shown = f"{values['launch_s'] * 1e6:.3g} | {values['tensor_share']:.2f} | {values['memory_share']:.2f}"
+            shown += f" | {values['latency_s'] * 1e9:.3g} | {', '.join(fit['at_bound']) or 'none'}"
             assert f"| {one['table']['name']} | {fit['family'].split()[1]} | {shown} |" in DOCS

@@ -159,6 +159,6 @@ def draw(report: Report) -> Figure:
                     ]
                     for one in report.tables
                 }
-                scatter(axes, f"{quantity}, {model}", series)
+                scatter(axes, f"{quantity}, {model}", series, "published")
         panels[0][0].legend(frameon=False, fontsize=8)
         return figure

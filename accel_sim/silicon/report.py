@@ -125,8 +125,9 @@ class Dot:
     """Drawn hollow."""
 
 
-def scatter(axes: Axes, quantity: str, series: dict[str, list[Dot]]) -> None:
-    """Predicted against measured of one quantity, each of the `series` in its colour, and the line where both agree."""
+def scatter(axes: Axes, quantity: str, series: dict[str, list[Dot]], against: str = "measured") -> None:
+    """One quantity predicted and measured (or as `against` says), each of the `series` in its colour, with the line where
+    both agree."""
     for number, (label, dots) in enumerate(series.items()):
         for fitted in (True, False):
             some = [dot for dot in dots if dot.fitted == fitted]
@@ -141,7 +142,7 @@ def scatter(axes: Axes, quantity: str, series: dict[str, list[Dot]]) -> None:
     ends = [value for dots in series.values() for dot in dots for value in (dot.measured, dot.predicted)]
     axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=LINE, linewidth=1)
     unit = "×" if quantity.startswith("speed-up") else "s"
-    axes.set(title=quantity, xlabel=f"measured ({unit})", ylabel=f"predicted ({unit})")
+    axes.set(title=quantity, xlabel=f"{against} ({unit})", ylabel=f"predicted ({unit})")
     if unit == "s":
         axes.set(xscale="log", yscale="log")
 
