@@ -126,8 +126,7 @@ class Dot:
 
 
 def scatter(axes: Axes, quantity: str, series: dict[str, list[Dot]], against: str = "measured") -> None:
-    """One quantity predicted and measured (or as `against` says), each of the `series` in its colour, with the line where
-    both agree."""
+    """One quantity, predicted and measured (or `against`): a colour a series, and the line where both agree."""
     for number, (label, dots) in enumerate(series.items()):
         for fitted in (True, False):
             some = [dot for dot in dots if dot.fitted == fitted]
