@@ -1,5 +1,6 @@
 """Executors of the conditional FFN in NumPy and Numba: equal to the masked dense FFN, whatever the mask and threads."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -153,6 +154,59 @@ def test_a_predictor_runs_in_the_same_call():
     assert 0 < fused.rows.gate < 129
     for name in ("numba", "masked_dense"):
         assert np.allclose(run(ffn, x, predictor=thin, executor=name).y, fused.y, atol=1e-2)
+
+
+def test_the_fused_call_is_the_predictor_and_then_the_ffn():
+    """Ranks beside the lanes, more pieces than neurons or ranks, batches, and both pipelines."""
+    draw = np.random.default_rng(4)
+    for (d, neurons), rank, tokens in itertools.product(SIZES, (1, 3, 64, 67), (1, 3)):
+        x = random_x(tokens, d)
+        parts = (draw.standard_normal(shape) for shape in ((rank, d), (neurons, rank), neurons))
+        thin = LowRank.of(*parts)
+        ffn = random_ffn(d, neurons)
+        for stored, pipeline in itertools.product((ffn, ffn.in_bfloat16(), QuantizedFFN.of(ffn)), PIPELINES):
+            executor = NumbaExecutor(stored)
+            scores = executor.scores(x, thin)
+            assert np.allclose(scores, x @ thin.down.T @ thin.up.T + thin.bias, atol=1e-3)
+            fused, given = executor.run_predicted(x, thin, pipeline), executor.run(x, scores, pipeline)
+            assert np.array_equal(fused.y, given.y) and fused.rows == given.rows
+            assert fused.rows.gate == (scores > 0).any(axis=0).sum()
+
+
+def test_scores_that_overflow_are_refused_in_the_fused_call_too():
+    thin = LowRank.of(np.full((2, 3), 3e38), [[0.0, 0.0], [1.0, -1.0]], np.zeros(2))
+    executor, x = NumbaExecutor(random_ffn(3, 2)), np.ones((1, 3), np.float32)
+    for call in (executor.run_predicted, lambda x, thin: executor.run(x, executor.scores(x, thin))):
+        with pytest.raises(AccelSimError, match="score of token 0, neuron 0 is nan"):
+            call(x, thin)
+
+
+def test_a_predictor_in_rows_gives_the_same_bits():
+    """`LowRank.of` stores its columns contiguously; one that was built without it may not."""
+    draw = np.random.default_rng(5)
+    thin = LowRank.of(draw.standard_normal((8, 70)), draw.standard_normal((129, 8)), np.zeros(129))
+    other = LowRank(thin.down, np.ascontiguousarray(thin.up), thin.bias)
+    executor, x = NumbaExecutor(random_ffn(70, 129)), random_x(2, 70)
+    assert thin.up.flags.f_contiguous and not other.up.flags.f_contiguous
+    assert np.array_equal(executor.scores(x, thin), executor.scores(x, other))
+    assert np.array_equal(executor.run_predicted(x, thin).y, executor.run_predicted(x, other).y)
+
+
+def test_arrays_that_may_not_be_written_are_taken():
+    ffn, x, mask = random_ffn(70, 129), random_x(2, 70), masks(2, 129)["half"]
+    y = NumbaExecutor(ffn).run(x, mask).y
+    for array in (ffn.gate, ffn.up_bias, x, mask):
+        array.flags.writeable = False
+    assert np.array_equal(NumbaExecutor(ffn).run(x, mask).y, y)
+    assert np.array_equal(mask, masks(2, 129)["half"])
+
+
+def test_a_product_too_large_for_float32_does_not_spoil_a_neuron_that_is_off():
+    """In the parallel pipeline up is computed for a gate of 0 as well; 0 times its infinity is no number."""
+    ffn = GatedFFN.of([[-1.0], [1.0]], [[3e38], [1.0]], [[1.0, 1.0]])
+    x = np.full((1, 1), 10, np.float32)
+    for pipeline in PIPELINES:
+        assert NumbaExecutor(ffn).run(x, np.ones((1, 2), bool), pipeline).y.tolist() == [[100.0]]
 
 
 def test_bfloat16_rounds_to_even_and_widens_exactly():

@@ -72,8 +72,14 @@ def check_mask(mask: ArrayLike | None, tokens: int, neurons: int, pipeline: str)
         found = f"{array.dtype} {list(array.shape)}"
         raise AccelSimError(f"mask: got {found}, expected bool or float scores [{tokens}, {neurons}]")
     if array.dtype.kind == "f":
-        if np.isnan(array).any():
-            token, neuron = np.argwhere(np.isnan(array))[0]
-            raise AccelSimError(f"mask: the score of token {token}, neuron {neuron} is nan; expected numbers")
+        check_scores(array)
         array = array > 0
     return np.ascontiguousarray(array)
+
+
+def check_scores(scores: NDArray[np.floating]) -> None:
+    """Raise AccelSimError for a NaN among scores [T, D]."""
+    unclear = np.isnan(scores)
+    if unclear.any():
+        token, neuron = np.argwhere(unclear)[0]
+        raise AccelSimError(f"mask: the score of token {token}, neuron {neuron} is nan; expected numbers")

@@ -11,14 +11,28 @@ from numpy.typing import ArrayLike, NDArray
 
 from accel_sim.errors import AccelSimError
 from accel_sim.executors import kernels
+from accel_sim.executors.claims import new_progress
 from accel_sim.executors.ffn import GatedFFN
-from accel_sim.executors.masks import FetchedRows, Outcome, Pipeline, check_activations, check_mask
+from accel_sim.executors.masks import (
+    FetchedRows,
+    Outcome,
+    Pipeline,
+    check_activations,
+    check_mask,
+    check_pipeline,
+    check_scores,
+)
 from accel_sim.executors.predictor import LowRank, low_rank_of
 from accel_sim.executors.quantized import QuantizedFFN
 from accel_sim.quantize import quantize_tokens
 
 _ONE_AT_A_TIME = threading.Lock()
 """Numba's simplest threading layer ends the process when two threads enter compiled parallel code at once."""
+_PIECES_EACH = 8
+"""Pieces of the neurons for each thread: so many that one that wakes late can do fewer, so few that they are long."""
+_NO_SCALE = np.empty(0, np.float32)
+_NO_SCORES = np.empty((0, 0), np.float32)
+_NO_PREDICTOR = (_NO_SCORES, _NO_SCORES, _NO_SCALE)
 
 
 class NumbaExecutor:
@@ -40,15 +54,25 @@ class NumbaExecutor:
         x = check_activations(x, self.ffn.features)
         mask = check_mask(mask, x.shape[0], self.ffn.neurons, pipeline)
         with _ONE_AT_A_TIME:
-            work = _integer if isinstance(self.ffn, QuantizedFFN) else _floating
-            return work(self.ffn, x, mask, pipeline == "sequential", numba.get_num_threads())
+            if isinstance(self.ffn, QuantizedFFN):
+                return _integer(self.ffn, x, mask, pipeline == "sequential")
+            return _floating(self.ffn, x, mask, None, pipeline == "sequential")
 
     def run_predicted(self, x: ArrayLike, predictor: Any, pipeline: Pipeline = "sequential") -> Outcome:
-        """Predict, compare with 0 and run, in one call. `predictor` is a `LowRank` or has its three attributes."""
-        return self.run(x, self.scores(x, predictor), pipeline)
+        """Predict, compare with 0 and run, in one call. `predictor` is a `LowRank` or has its three attributes.
+
+        In floats this is one compiled call. Raises AccelSimError as `run` and `scores` do.
+        """
+        if isinstance(self.ffn, QuantizedFFN):
+            return self.run(x, self.scores(x, predictor), pipeline)
+        check_pipeline(pipeline)
+        thin = self._fitting(predictor)
+        x = check_activations(x, thin.features)
+        with _ONE_AT_A_TIME:
+            return _floating(self.ffn, x, None, thin, pipeline == "sequential")
 
     def scores(self, x: ArrayLike, predictor: Any) -> NDArray[np.float32]:
-        """The predictor's scores float32 [T, D]: U (V x) + b, summed as gate is.
+        """The predictor's scores float32 [T, D]: U (V x) + b. V x is summed as gate is, U rank after rank as down is.
 
         Raises AccelSimError for a predictor without `down`, `up` and `bias`, or of another FFN's shape.
         """
@@ -56,7 +80,9 @@ class NumbaExecutor:
         x = check_activations(x, thin.features)
         scores = np.empty((x.shape[0], thin.neurons), np.float32)
         with _ONE_AT_A_TIME:
-            kernels.low_rank_scores(thin.down, thin.up, thin.bias, x, numba.get_num_threads(), scores)
+            parts = numba.get_num_threads()
+            progress = new_progress(kernels.PHASES)
+            kernels.predicted_scores(_arrays(thin), x, _pieces(parts), parts, progress, scores)
         return scores
 
     def _fitting(self, predictor: Any) -> LowRank:
@@ -71,33 +97,74 @@ class NumbaExecutor:
         return thin
 
 
-def _floating(ffn: GatedFFN, x: NDArray[np.float32], mask: NDArray[np.bool_], sequential: bool, parts: int) -> Outcome:
-    rows = kernels.any_token(mask)
-    h = np.empty((rows.size, x.shape[0]), np.float32)
-    y = np.empty_like(x)
-    kernels.gate_rows(ffn.gate, ffn.gate_bias, x, mask, rows, np.float32(ffn.threshold), parts, h)
-    up = kernels.not_zero(h) if sequential else np.arange(rows.size)
-    rectified = ffn.activation == "drelu"
-    kernels.up_rows(ffn.up, ffn.up_bias, x, mask, rows, up, sequential, rectified, parts, h)
-    down = kernels.not_zero(h)
-    kernels.down_rows(ffn.down, ffn.down_bias, h, rows, down, parts, y)
-    return Outcome(y, FetchedRows(rows.size, up.size, down.size))
-
-
-def _integer(
-    ffn: QuantizedFFN, x: NDArray[np.float32], mask: NDArray[np.bool_], sequential: bool, parts: int
+def _floating(
+    ffn: GatedFFN, x: NDArray[np.float32], mask: NDArray[np.bool_] | None, thin: LowRank | None, sequential: bool
 ) -> Outcome:
-    codes, scale = quantize_tokens(x, "x")
-    rows = kernels.any_token(mask)
-    h = np.empty((rows.size, x.shape[0]), np.float32)
+    """One of `mask` and `thin` is given."""
+    parts, tokens = numba.get_num_threads(), x.shape[0]
+    rows, fetched, h = _results(ffn.neurons, tokens, parts)
+    scores = _NO_SCORES
+    if mask is not None:
+        mask = mask if mask.flags.writeable else mask.copy()  # compiled code that may write one takes no other
+    else:
+        mask, scores = np.empty((tokens, ffn.neurons), np.bool_), np.empty((tokens, ffn.neurons), np.float32)
     y = np.empty_like(x)
-    shared = (codes, scale, mask, rows)
-    kernels.integer_gate_rows(ffn.gate, ffn.gate_scale, ffn.gate_bias, *shared, np.float32(ffn.threshold), parts, h)
-    up = kernels.not_zero(h) if sequential else np.arange(rows.size)
-    rectified = ffn.activation == "drelu"
-    kernels.integer_up_rows(ffn.up, ffn.up_scale, ffn.up_bias, *shared, up, sequential, rectified, parts, h)
+    kernels.float_ffn(
+        (ffn.gate, _NO_SCALE, ffn.gate_bias, ffn.up, _NO_SCALE, ffn.up_bias),
+        ffn.down,
+        ffn.down_bias,
+        x,
+        _NO_PREDICTOR if thin is None else _arrays(thin),
+        thin is not None,
+        mask,
+        scores,
+        _rule(ffn, sequential),
+        parts,
+        new_progress(kernels.PHASES),
+        rows,
+        fetched,
+        h,
+        y,
+    )
+    check_scores(scores)
+    return Outcome(y, FetchedRows(*fetched.sum(axis=0).tolist()))
+
+
+def _integer(ffn: QuantizedFFN, x: NDArray[np.float32], mask: NDArray[np.bool_], sequential: bool) -> Outcome:
+    parts, progress = numba.get_num_threads(), new_progress(kernels.PHASES)
+    codes, scale = quantize_tokens(x, "x")
+    rows, fetched, h = _results(ffn.neurons, x.shape[0], parts)
+    gated = (ffn.gate, ffn.gate_scale, ffn.gate_bias, ffn.up, ffn.up_scale, ffn.up_bias)
+    kernels.integer_gate_and_up(gated, codes, scale, mask, _rule(ffn, sequential), parts, progress, rows, fetched, h)
     # What was dropped is 0 and changes neither a scale nor a code, so the kept ones are quantised by themselves.
-    products, product_scale = quantize_tokens(np.ascontiguousarray(h.T), "a(gate)·up")
-    down = kernels.not_zero(np.ascontiguousarray(products.T))
-    kernels.integer_down_rows(ffn.down, ffn.down_scale, ffn.down_bias, products, product_scale, rows, down, parts, y)
-    return Outcome(y, FetchedRows(rows.size, up.size, down.size))
+    kept = kernels.kept_rows(rows, fetched)
+    products, product_scale = quantize_tokens(np.ascontiguousarray(h[kept].T), "a(gate)·up")
+    chosen = np.flatnonzero(products.any(axis=0))
+    y = np.empty_like(x)
+    kernels.integer_down(
+        ffn.down, ffn.down_scale, ffn.down_bias, products, product_scale, kept, chosen, parts, progress, y
+    )
+    gate, up, _ = fetched.sum(axis=0).tolist()
+    return Outcome(y, FetchedRows(gate, up, chosen.size))
+
+
+def _pieces(parts: int) -> int:
+    return parts * _PIECES_EACH
+
+
+def _results(neurons: int, tokens: int, parts: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Where `kernels._gate_and_up` writes: rows, fetched and h."""
+    pieces = _pieces(parts)
+    return (
+        np.empty(neurons, np.int64),
+        np.empty((pieces, kernels.MATRICES), np.int64),
+        np.empty((neurons, tokens), np.float32),
+    )
+
+
+def _rule(ffn: GatedFFN | QuantizedFFN, sequential: bool) -> tuple[np.float32, bool, bool]:
+    return np.float32(ffn.threshold), sequential, ffn.activation == "drelu"
+
+
+def _arrays(thin: LowRank) -> tuple[NDArray, NDArray, NDArray]:
+    return thin.down, thin.up.T, thin.bias

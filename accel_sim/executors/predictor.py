@@ -13,12 +13,12 @@ from accel_sim.errors import AccelSimError
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """The two thin matrices and the bias of a predictor (SVDP eq. 2: B, A and b), float32 and C-contiguous."""
+    """The two thin matrices and the bias of a predictor (SVDP eq. 2: B, A and b), float32; built with :meth:`of`."""
 
     down: NDArray[np.float32]
     """[r, d]."""
     up: NDArray[np.float32]
-    """[D, r]."""
+    """[D, r], each column contiguous: rows of r numbers would be too short to multiply fast."""
     bias: NDArray[np.float32]
     """[D]."""
 
@@ -35,7 +35,7 @@ class LowRank:
         for name, each in parts.items():
             if not np.isfinite(each).all():
                 raise AccelSimError(f"predictor: {name} holds a NaN or an infinity; expected finite values")
-        return cls(**parts)
+        return cls(parts["down"], np.asfortranarray(parts["up"]), parts["bias"])
 
     @property
     def features(self) -> int:

@@ -1,8 +1,8 @@
-"""Asking the memory for a line before it is needed.
+"""Asking the memory for rows before they are needed.
 
-Rows that are needed lie apart, and at each of them the processor's own prefetcher starts anew, one latency late. The
-list of rows is known, so the start of the next row is asked for before one is multiplied; asking for all of it was
-slower, since the requests then wait for each other.
+Rows that are needed lie apart, and at each of them the processor's own prefetcher starts anew, one latency late; a row
+of a small model ends before it has caught up. The list of rows is known, so that rows a few KB further on in it are
+asked for while one is multiplied. Of a long row only the beginning: for the rest the processor sees to it by itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 LINE_BYTES = 64
-_LINES = 8
+_AHEAD_BYTES = 8192
+_MOST_ROWS = 4
+_MOST_LINES = 40
 _READ, _KEEP_CLOSE, _DATA = 0, 3, 1
 
 
@@ -37,8 +39,28 @@ def _prefetch(typing_context, array, index):
 
 
 @njit(cache=True, nogil=True)
-def fetch_start(row):
+def fetch_row(row):
     """Ask for the first lines of a contiguous row."""
     step = LINE_BYTES // row.itemsize
-    for k in range(0, min(_LINES * step, row.size), step):
+    for k in range(0, min(_MOST_LINES * step, row.size), step):
         _prefetch(row, k)
+
+
+@njit(cache=True, nogil=True)
+def fetch_first(weight, rows, first, last):
+    """Ask for the rows of weight [n, d] that rows[first:last] begins with; `fetch_later` comes too late for them."""
+    for i in range(first, min(first + _rows_ahead(weight), last)):
+        fetch_row(weight[rows[i]])
+
+
+@njit(cache=True, nogil=True)
+def fetch_later(weight, rows, i, last):
+    """While row rows[i] is used, ask for one that rows[:last] has a little later."""
+    later = i + _rows_ahead(weight)
+    if later < last:
+        fetch_row(weight[rows[later]])
+
+
+@njit(cache=True, nogil=True)
+def _rows_ahead(weight):
+    return max(1, min(_MOST_ROWS, _AHEAD_BYTES // (weight.shape[1] * weight.itemsize)))
