@@ -2,10 +2,12 @@
 
     python -m benchmarks.executors [--shape llama2] [--rounds 9] [--json FILE]
     python -m benchmarks.executors --model FOLDER [--predictors FOLDER] [--new-tokens 128]
+    python -m benchmarks.executors --random 2048x5632x8 [--off 0.9] [--new-tokens 128]
 
 First form: one FFN of random weights, one token, the same sparsity in all three matrices and the predictor left out, as
 in Table 4 of SVDP (arXiv 2603.14110), and once with a predictor. Peers are torch's own F.linear and our executor with
-nothing to skip. Second form: tokens a second of a ReLU model, dense and with the executor.
+nothing to skip. Second form: tokens a second of a ReLU model, dense and with the executors. Third: the same of a model
+of random weights, of which the gates' biases turn a share off, to see what the size of a model does.
 
 Both sides take turns in every round, and the fastest round of each counts, so that a busy machine hits both alike.
 Every call finds cold caches and other neurons than the one before, as the next layer of a model would.
@@ -34,7 +36,7 @@ COMMAND = "python -m benchmarks.executors"
 
 @dataclass(frozen=True)
 class Shape:
-    """One FFN of SVDP's Table 12, and the rank of its predictor."""
+    """One FFN, and the rank of its predictor: three of SVDP's Table 12, and the model of the end-to-end figures."""
 
     features: int
     neurons: int
@@ -45,6 +47,7 @@ SHAPES = {
     "llama2": Shape(4096, 11008, 256),
     "mistral": Shape(4096, 14336, 352),
     "qwen2": Shape(3584, 18944, 512),
+    "smollm2": Shape(576, 1536, 31),
 }
 SPARSITIES = (0.5, 0.8, 0.9, 0.95)
 WITH_PREDICTOR = 0.8
@@ -52,8 +55,9 @@ PAPERS_CUDA = {
     "llama2": {0.5: 1.90, 0.8: 3.34, 0.95: 4.67},
     "mistral": {0.5: 1.90, 0.8: 3.44, 0.95: 4.92},
     "qwen2": {0.5: 1.95, 0.8: 3.47, 0.95: 4.91},
+    "smollm2": {},
 }
-"""SVDP Table 4, RTX 3090, fp16."""
+"""SVDP Table 4, RTX 3090, fp16; it has none of a model this small."""
 ALWAYS_ACTIVE = 1e6
 """Bias of every gate: what the mask leaves is then active, so that sequential and parallel fetch the same rows."""
 _CACHE_BYTES = 256 << 20
@@ -239,6 +243,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="default: 9 of an FFN, 3 of a model")
     parser.add_argument("--model", help="a ReLU model: a folder or a hub id")
     parser.add_argument("--predictors", type=Path, help="folder with its predictors; default: none, the gate decides")
+    parser.add_argument("--random", type=_three, help="features x neurons x layers of a model of random weights")
+    parser.add_argument("--off", type=_share, default=0.9, help="share of its neurons that are off; default: 0.9")
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -252,11 +258,28 @@ def main() -> None:
 
 
 def _asked(arguments: argparse.Namespace) -> Iterator[Row]:
-    if not arguments.model:
+    if not arguments.model and not arguments.random:
         return rows(arguments.shape, arguments.rounds or 9)
     from benchmarks import decoding
 
+    if arguments.random:
+        return decoding.random_rows(*arguments.random, arguments.off, arguments.new_tokens, arguments.rounds or 3)
     return decoding.rows(arguments.model, arguments.predictors, arguments.new_tokens, arguments.rounds or 3)
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share < 1:
+        raise ValueError(text)
+    return share
+
+
+def _three(text: str) -> tuple[int, int, int]:
+    """`2048x5632x8`, features in whole heads of the attention."""
+    features, neurons, layers = (int(part) for part in text.split("x"))
+    if features % 64 or min(features, neurons, layers) < 1:
+        raise ValueError(text)
+    return features, neurons, layers
 
 
 if __name__ == "__main__":

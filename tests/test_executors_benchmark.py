@@ -51,10 +51,31 @@ def test_every_shape_has_the_papers_figures():
 
 def test_a_model_decodes_with_and_without():
     model = tiny_model("llama", hidden_act="relu")
-    rows = list(decoding.rows_of(model, np.array(PROMPT), None, new_tokens=6, rounds=1, name="tiny"))
-    assert len(rows) == 3 * len(decoding.EXECUTORS)
-    for speed, fetched, same in zip(*[iter(rows)] * 3, strict=True):
+    rows = list(decoding.rows_of(model, np.array(PROMPT), None, new_tokens=6, rounds=1, name="tiny", command="this"))
+    assert len(rows) == 6 * len(decoding.EXECUTORS)
+    for speed, fetched, same, ffns, rest, amdahl in zip(*[iter(rows)] * 6, strict=True):
         assert speed.unit == "tokens/s" and speed.ours > 0
         assert 0 < fetched.ours < fetched.peer == 3 * 3 * 5 * 24  # matrices, layers, decode steps, neurons
         assert same.ours == same.peer == 6
+        for side in ("ours", "peer"):  # the FFNs and the rest are the whole, and each is some of it
+            parts = [getattr(each, side) for each in (ffns, rest)]
+            assert min(parts) > 0 and sum(parts) == pytest.approx(1e3 / getattr(speed, side))
+        assert amdahl.ours == pytest.approx(speed.ratio)
+        assert amdahl.peer == pytest.approx((ffns.peer + rest.peer) / (rest.peer + fetched.ratio * ffns.peer))
     assert "forward" not in vars(model.model.layers[0].mlp)
+
+
+@pytest.mark.parametrize("off", [0.5, 0.9])
+def test_a_random_model_has_as_many_neurons_off_as_it_is_told(off):
+    rows = list(decoding.random_rows(128, 256, 2, off, new_tokens=6, rounds=1))
+    fetched = next(row for row in rows if "rows fetched" in row.name)
+    assert fetched.ratio == pytest.approx(
+        (1 + 2 * (1 - off)) / 3, abs=0.05
+    )  # gate whole; what it leaves of up and down
+    assert f"--random 128x256x2 --off {off}" in fetched.command
+
+
+@pytest.mark.parametrize("text", ["100x256x2", "128x256", "128x0x2", "128xmanyx2"])
+def test_a_shape_that_is_none_is_refused(text):
+    with pytest.raises(ValueError):
+        executors._three(text)
