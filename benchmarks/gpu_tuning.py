@@ -16,22 +16,27 @@ from benchmarks.gpu_timing import Clock, NotCaptured
 from benchmarks.rows import Row
 
 GATES = (
-    *(Blocks(gate_warps=each) for each in (2, 8)),
-    *(Blocks(programs=each) for each in (8, 32)),
-    *(Blocks(segment=64, programs=each) for each in (8, 16)),
-    Blocks(segment=256, programs=32),
+    *(Blocks(gate_registers=each) for each in (56, 64, 128)),
+    Blocks(gate_warps=2, gate_registers=128),
+    Blocks(gate_warps=8),
+    *(Blocks(programs=each) for each in (64, 256)),
+    Blocks(segment=128, programs=16),
+    Blocks(segment=128, programs=32),
+    Blocks(segment=512, programs=64),
     Blocks(features=2048),
     Blocks(features=2048, gate_warps=2),
-    Blocks(features=1024, gate_warps=1, programs=32),
 )
 """Blocks of gate and up to try."""
 DOWNS = (
-    *(Blocks(down_rows=each) for each in (8, 32)),
-    *(Blocks(down_outputs=each) for each in (128, 512)),
+    *(Blocks(down_registers=each) for each in (64, 128)),
+    Blocks(down_rows=8, down_registers=64),
+    Blocks(down_rows=32, down_registers=128),
+    Blocks(down_outputs=128, down_registers=64),
     Blocks(down_rows=8, down_outputs=512),
     *(Blocks(down_segment=each) for each in (64, 256)),
-    Blocks(down_segment=256, down_rows=32),
-    *(Blocks(down_warps=each) for each in (2, 8)),
+    Blocks(down_segment=256, down_rows=32, down_registers=128),
+    Blocks(down_warps=2, down_outputs=128),
+    Blocks(down_warps=8, down_registers=64),
 )
 """Blocks of down to try."""
 SKIPPED = 0.9

@@ -48,7 +48,7 @@ _TYPES = {
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
 }
-_OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
+_OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion", "maxnreg")
 
 
 class Recorder:
@@ -119,6 +119,12 @@ def registers(cubin: bytes) -> int:
 def spills(cubin: bytes) -> int:
     """Instructions that store or load registers that did not fit."""
     return len(re.findall(r"\b(?:STL|LDL)\b", machine_code(cubin)))
+
+
+def loads_before_products(cubin: bytes) -> list[int]:
+    """How many loads of weights (those marked to leave the cache first) stand together before a multiplication."""
+    found = re.findall(r"\b(LDG\.E\.EF|FFMA|FMUL)\b", machine_code(cubin))
+    return [len(run) for run in re.findall("L+", "".join("L" if name.startswith("LDG") else "f" for name in found))]
 
 
 def _tool(path: str, option: str, cubin: bytes) -> str:

@@ -13,6 +13,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parent.parent))
 
+from accel_sim.executors.triton_executor import Blocks
 from benchmarks import gpu_decoding, gpu_executors, gpu_ffns, gpu_tuning
 from benchmarks.executors import Shape
 from benchmarks.gpu_figures import table
@@ -132,7 +133,7 @@ def test_other_blocks_are_timed_against_the_default(bench, monkeypatch):
     parts = list(gpu_tuning.tune(one.copies, one.clock, one.make, gates, downs))
     names = [row.name for rows, _ in parts for row in rows]
     assert [wrong for _, wrong in parts] == [0, 0, 0] and len(names) == 3 + 3 + 2
-    assert "90% skipped, parallel: gate and up, gate_warps=8, against the default" in names
+    assert "90% skipped, parallel: gate and up, gate_registers=64, against the default" in names
     assert "90% skipped: down and its reduction, the default blocks, against the default" in names
     monkeypatch.setattr(gpu_tuning, "relative_error", lambda y, expected: 0.5)
     rows, wrong = next(gpu_tuning.tune(one.copies, one.clock, one.make, gates, downs))
@@ -140,7 +141,8 @@ def test_other_blocks_are_timed_against_the_default(bench, monkeypatch):
 
 
 def test_all_blocks_that_are_tried_differ():
-    assert len({*gpu_tuning.GATES, *gpu_tuning.DOWNS}) == len(gpu_tuning.GATES) + len(gpu_tuning.DOWNS)
+    for tried in (gpu_tuning.GATES, gpu_tuning.DOWNS):
+        assert len({*tried, Blocks()}) == len(tried) + 1
 
 
 def test_a_report_is_on_disk_as_it_grows(bench, tmp_path):

@@ -113,3 +113,5 @@ def test_what_tensors_cannot_be_is_refused():
     refuses_what_it_must(TritonExecutor)
     with pytest.raises(AccelSimError, match=r"Blocks\.programs: got 12, expected a power of two"):
         Blocks(programs=12)
+    with pytest.raises(AccelSimError, match=r"Blocks\.gate_registers: got 512, expected 16 to 255"):
+        Blocks(gate_registers=512)

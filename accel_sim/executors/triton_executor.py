@@ -14,21 +14,22 @@ from accel_sim.executors.torch_ffn import TorchFFN, checked_activations, checked
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _REDUCED_AT_ONCE, _REDUCED_OUTPUTS = 64, 32
 """Partial sums and outputs of one program of the reduction: few, since there is little for all of them to do."""
+_REDUCING_REGISTERS = 64
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """How the kernels cut their work: powers of two, fixed, so that a result does not depend on the device.
+    """How the kernels cut their work: powers of two and fixed, so that a result does not depend on the device.
 
     The defaults are reasoned for one token on a GPU with about 130 multiprocessors, at 80 % skipped and more: what is
     left there is a thousand rows of 8 KB, and all of them should be asked for at once, since a GPU must have some 4 MB
     in flight to use its memory's whole rate. `benchmarks.gpu_executors --tune` tries others on a device.
     """
 
-    segment: int = 128
-    """Neurons that the programs of one group share."""
-    programs: int = 16
-    """In such a group: at 90 % skipped about one for each neuron that is left."""
+    segment: int = 1024
+    """Neurons that a group of programs shares: so many that about as many are needed in each."""
+    programs: int = 128
+    """In such a group: at 90 % skipped one for each neuron that is left, and all groups' run side by side."""
     features: int = 4096
     """Of a row of gate or up at once, all tokens together."""
     gate_warps: int = 4
@@ -39,11 +40,18 @@ class Blocks:
     down_outputs: int = 256
     """Outputs of a program."""
     down_warps: int = 4
+    gate_registers: int = 80
+    """Of a thread at one token and two bytes a weight, at most. Told a number, the compiler asks for a whole row before
+    it multiplies; left alone it saves registers and waits for the memory four times. Tests read the machine code."""
+    down_registers: int = 96
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value < 1 or value & (value - 1):
+            if field.name.endswith("registers"):
+                if not 16 <= value <= 255:
+                    raise AccelSimError(f"Blocks.{field.name}: got {value}, expected 16 to 255")
+            elif value < 1 or value & (value - 1):
                 raise AccelSimError(f"Blocks.{field.name}: got {value}, expected a power of two")
 
 
@@ -87,13 +95,14 @@ class TritonExecutor:
         if scores.dtype == torch.bool:
             scores = scores.view(torch.uint8)
         at_once = _power_of_two(tokens)
-        grid = (-(-ffn.neurons // blocks.segment), blocks.programs)
-        self._kernels.gate_up_kernel[grid](
+        segment, programs = (min(_power_of_two(ffn.neurons), each) for each in (blocks.segment, blocks.programs))
+        self._kernels.gate_up_kernel[(-(-ffn.neurons // segment), programs)](
             ffn.gate, ffn.gate_bias, ffn.up, ffn.up_bias, x, scores, h, ffn.threshold,
             tokens, ffn.neurons, ffn.features,
             MASKED=mask is not None, PARALLEL=pipeline == "parallel", RECTIFIED=ffn.activation == "drelu",
-            SEGMENT=blocks.segment, PROGRAMS=blocks.programs,
+            SEGMENT=segment, PROGRAMS=programs,
             BLOCK_T=at_once, BLOCK_K=_within(ffn.features, blocks.features // at_once), num_warps=blocks.gate_warps,
+            **_registers(tokens, blocks.gate_registers, x.dtype, ffn.gate.dtype),
         )  # fmt: skip
         return h
 
@@ -110,11 +119,19 @@ class TritonExecutor:
         kernels.down_kernel[(-(-features // width), segments)](
             ffn.down, h, partial, tokens, neurons, features,
             SEGMENT=blocks.down_segment, ROWS=rows, BLOCK_T=at_once, BLOCK_K=width, num_warps=blocks.down_warps,
+            **_registers(tokens, blocks.down_registers, ffn.down.dtype),
         )  # fmt: skip
         kernels.reduce_kernel[(tokens, -(-features // _REDUCED_OUTPUTS))](
-            partial, ffn.down_bias, y, segments, tokens, features, ROWS=_REDUCED_AT_ONCE, BLOCK_K=_REDUCED_OUTPUTS
-        )
+            partial, ffn.down_bias, y, segments, tokens, features,
+            ROWS=_REDUCED_AT_ONCE, BLOCK_K=_REDUCED_OUTPUTS, **_registers(tokens, _REDUCING_REGISTERS),
+        )  # fmt: skip
         return y
+
+
+def _registers(tokens: int, most: int, *loaded: torch.dtype) -> dict[str, int]:
+    """The compiler's option for one token, where `loaded` may be wider than two bytes; more tokens are left to it."""
+    wider = max([2, *(each.itemsize for each in loaded)]) // 2
+    return {"maxnreg": min(255, most * wider)} if tokens == 1 else {}
 
 
 def _power_of_two(number: int) -> int:

@@ -26,52 +26,42 @@ def _weights(row, k, features):
 
 @triton.jit
 def _dot(weight, x, neuron, token, real, features, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr):
-    """fp32 [BLOCK_T]: row `neuron` of weight [D, d] · x [T, d]."""
+    """fp32 [BLOCK_T]: row `neuron` of weight [D, d] · x [T, d].
+
+    A block is summed at once, so that no registers hold its products while the next is loaded.
+    """
     row = weight + neuron.to(tl.int64) * features
-    if BLOCK_T == 1:  # in one dimension, so that the row and x need no exchange between threads before they meet
-        line = tl.zeros([BLOCK_K], tl.float32)
-        for start in range(0, features, BLOCK_K):
-            k = start + tl.arange(0, BLOCK_K)
+    result = tl.zeros([BLOCK_T], tl.float32)
+    for start in range(0, features, BLOCK_K):
+        k = start + tl.arange(0, BLOCK_K)
+        if BLOCK_T == 1:  # in one dimension, so that the row and x need no exchange between threads before they meet
             values = tl.load(x + k, mask=k < features, other=0.0).to(tl.float32)
-            line += _weights(row, k, features) * values
-        result = tl.zeros([BLOCK_T], tl.float32) + tl.sum(line, axis=0)
-    else:
-        total = tl.zeros([BLOCK_T, BLOCK_K], tl.float32)
-        for start in range(0, features, BLOCK_K):
-            k = start + tl.arange(0, BLOCK_K)
+            result += tl.sum(_weights(row, k, features) * values, axis=0)
+        else:
             both = real[:, None] & (k < features)[None, :]
             values = tl.load(x + token[:, None] * features + k[None, :], mask=both, other=0.0).to(tl.float32)
-            total += _weights(row, k, features)[None, :] * values
-        result = tl.sum(total, axis=1)
+            result += tl.sum(_weights(row, k, features)[None, :] * values, axis=1)
     return result
 
 
 @triton.jit
 def _two_dots(one, other, x, neuron, token, real, features, BLOCK_T: tl.constexpr, BLOCK_K: tl.constexpr):
     """`_dot` with two weights in one loop, so that both rows are in flight; the same sums in the same order."""
-    first, second = one + neuron.to(tl.int64) * features, other + neuron.to(tl.int64) * features
-    if BLOCK_T == 1:
-        line = tl.zeros([BLOCK_K], tl.float32)
-        line_2 = tl.zeros([BLOCK_K], tl.float32)
-        for start in range(0, features, BLOCK_K):
-            k = start + tl.arange(0, BLOCK_K)
+    row, row_2 = one + neuron.to(tl.int64) * features, other + neuron.to(tl.int64) * features
+    result = tl.zeros([BLOCK_T], tl.float32)
+    result_2 = tl.zeros([BLOCK_T], tl.float32)
+    for start in range(0, features, BLOCK_K):
+        k = start + tl.arange(0, BLOCK_K)
+        weights, weights_2 = _weights(row, k, features), _weights(row_2, k, features)
+        if BLOCK_T == 1:
             values = tl.load(x + k, mask=k < features, other=0.0).to(tl.float32)
-            weights, weights_2 = _weights(first, k, features), _weights(second, k, features)
-            line += weights * values
-            line_2 += weights_2 * values
-        result = tl.zeros([BLOCK_T], tl.float32) + tl.sum(line, axis=0)
-        result_2 = tl.zeros([BLOCK_T], tl.float32) + tl.sum(line_2, axis=0)
-    else:
-        total = tl.zeros([BLOCK_T, BLOCK_K], tl.float32)
-        total_2 = tl.zeros([BLOCK_T, BLOCK_K], tl.float32)
-        for start in range(0, features, BLOCK_K):
-            k = start + tl.arange(0, BLOCK_K)
+            result += tl.sum(weights * values, axis=0)
+            result_2 += tl.sum(weights_2 * values, axis=0)
+        else:
             both = real[:, None] & (k < features)[None, :]
             values = tl.load(x + token[:, None] * features + k[None, :], mask=both, other=0.0).to(tl.float32)
-            weights, weights_2 = _weights(first, k, features), _weights(second, k, features)
-            total += weights[None, :] * values
-            total_2 += weights_2[None, :] * values
-        result, result_2 = tl.sum(total, axis=1), tl.sum(total_2, axis=1)
+            result += tl.sum(weights[None, :] * values, axis=1)
+            result_2 += tl.sum(weights_2[None, :] * values, axis=1)
     return result, result_2
 
 
@@ -103,22 +93,24 @@ def gate_up_kernel(
         neuron = tl.sum(tl.where(rank == turn + 1, n, 0), axis=0)
         place = token * neurons + neuron
         wanted = real
-        if MASKED:
+        if MASKED and BLOCK_T > 1:  # a single token wants what somebody wants
             wanted = tl.load(scores + place, mask=real, other=0) > 0
+        # asked for before the rows: behind them they would cost another wait for the memory
+        bias, up_too = tl.load(gate_bias + neuron), tl.load(up_bias + neuron)
         product = tl.zeros([BLOCK_T], tl.float32)
         if PARALLEL:
             gated, value = _two_dots(gate, up, x, neuron, token, real, features, BLOCK_T, BLOCK_K)
-            gated += tl.load(gate_bias + neuron)
-            value += tl.load(up_bias + neuron)
+            gated += bias
+            value += up_too
             if RECTIFIED:
                 value = tl.maximum(value, 0.0)
             # where the gate is 0 so is the product, whatever up is
             product = tl.where(wanted & (gated > threshold), gated * value, 0.0)
         else:
-            gated = _dot(gate, x, neuron, token, real, features, BLOCK_T, BLOCK_K) + tl.load(gate_bias + neuron)
+            gated = _dot(gate, x, neuron, token, real, features, BLOCK_T, BLOCK_K) + bias
             kept = wanted & (gated > threshold)
             if tl.sum(kept.to(tl.int32), axis=0) > 0:
-                value = _dot(up, x, neuron, token, real, features, BLOCK_T, BLOCK_K) + tl.load(up_bias + neuron)
+                value = _dot(up, x, neuron, token, real, features, BLOCK_T, BLOCK_K) + up_too
                 if RECTIFIED:
                     value = tl.maximum(value, 0.0)
                 product = tl.where(kept, gated * value, 0.0)
@@ -175,13 +167,13 @@ def reduce_kernel(partial, bias, y, segments, tokens, features, ROWS: tl.constex
     k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
     inside = k < features
     slot = tl.arange(0, ROWS)
+    added = tl.load(bias + k, mask=inside, other=0.0)
     total = tl.zeros([ROWS, BLOCK_K], tl.float32)
     for start in range(0, segments, ROWS):
         segment = start + slot
         both = (segment < segments)[:, None] & inside[None, :]
         total += tl.load(partial + (segment[:, None] * tokens + token) * features + k[None, :], mask=both, other=0.0)
-    result = tl.sum(total, axis=0) + tl.load(bias + k, mask=inside, other=0.0)
-    tl.store(y + token * features + k, result, mask=inside)
+    tl.store(y + token * features + k, tl.sum(total, axis=0) + added, mask=inside)
 
 
 INTERPRETED = not any(isinstance(each, triton.JITFunction) for each in (gate_up_kernel, tl.sum))
