@@ -103,6 +103,42 @@ def test_static_steps_are_the_models_own(decoding):
         assert tokens == expected
 
 
+def test_a_step_asks_the_device_nothing(decoding):
+    """So that it can be captured: with tensors that have no values, whoever asks for one fails."""
+    from torch._subclasses import FakeTensorMode
+    from torch._subclasses.fake_tensor import DataDependentOutputException
+
+    from benchmarks.gpu_steps import StaticSteps
+
+    steps = StaticSteps(decoding.model, decoding.prompt, 1)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        for name in ("token", "position", "logits"):
+            setattr(steps, name, mode.from_tensor(getattr(steps, name)))
+        steps.step()
+        with pytest.raises(DataDependentOutputException):
+            bool(steps.token > 0)
+
+
+def test_the_hook_of_a_live_model_asks_no_device_that_captures(monkeypatch):
+    from types import SimpleNamespace
+
+    from torch._subclasses import FakeTensorMode
+    from torch._subclasses.fake_tensor import DataDependentOutputException
+
+    from accel_sim.executors.live import _holds_tokens
+
+    with FakeTensorMode():
+        length = torch.zeros((), dtype=torch.int64, device="cuda")
+        past = SimpleNamespace(get_seq_length=lambda: length)
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+        assert _holds_tokens(past)
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+        with pytest.raises(DataDependentOutputException):
+            _holds_tokens(past)
+    assert not _holds_tokens(SimpleNamespace(get_seq_length=lambda: torch.tensor(0)))
+    assert _holds_tokens(SimpleNamespace(get_seq_length=lambda: 3))
+
+
 def test_a_step_must_read_all_weights_but_the_embedding_and_the_whole_cache(decoding):
     """Of the tiny model: 4 layers of 64 and 192 features, 2 of 4 heads for keys and values, a cache of 64 places."""
     attention, ffn, head = 64 * (64 + 32 + 32 + 64), 3 * 64 * 192, 512 * 64
