@@ -79,3 +79,9 @@ def test_a_random_model_has_as_many_neurons_off_as_it_is_told(off):
 def test_a_shape_that_is_none_is_refused(text):
     with pytest.raises(ValueError):
         executors._three(text)
+
+
+@pytest.mark.parametrize("text", ["0", "1", "nan"])
+def test_a_share_that_is_none_is_refused(text):
+    with pytest.raises(ValueError):
+        executors._share(text)
