@@ -118,9 +118,9 @@ class Bench:
 
     def tuning(self) -> Iterator[Part]:
         """Other blocks of the Triton kernels."""
-        from benchmarks.gpu_tuning import tune
+        from benchmarks import gpu_tuning as tuned
 
-        for rows, wrong in tune(self.copies, self.clock, self.make):
+        for rows, wrong in tuned.tune(self.copies, self.clock, self.make, tuned.GATES, tuned.DOWNS):
             yield Part(rows, wrong=wrong)
 
     def _dense_row(self) -> Row:
@@ -254,7 +254,7 @@ def used_versions(gpu: str) -> dict[str, str]:
         return {"accel_sim": f"not installed ({missing})", **peers}
 
 
-def measure(arguments: argparse.Namespace, report: Report) -> Iterator[str]:
+def measure(arguments: argparse.Namespace, report: Report, on: str = "cuda") -> Iterator[str]:
     """All that was asked for, until the limit; yields what is to be printed of each shape."""
     import torch
 
@@ -271,7 +271,7 @@ def measure(arguments: argparse.Namespace, report: Report) -> Iterator[str]:
             if time.monotonic() > end:
                 report.add([not_run(name, dtype, f"--limit {arguments.limit:g} s", COMMAND, {})])
                 continue
-            bench = Bench(SIZES[name], dtype, torch.device("cuda"), arguments.rounds, papers, wanted)
+            bench = Bench(SIZES[name], dtype, torch.device(on), arguments.rounds, papers, wanted)
             for part in bench.tuning() if arguments.tune else bench.parts(SPARSITIES, EXECUTORS):
                 report.add(part.rows, part.wrong)
                 figures += part.figures

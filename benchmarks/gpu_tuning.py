@@ -47,7 +47,7 @@ Stage = Callable[[Copy, Blocks], Callable[[], Tensor]]
 
 
 def tune(
-    copies: Copies, clock: Clock, make: RowsOf, gates: Sequence[Blocks] = GATES, downs: Sequence[Blocks] = DOWNS
+    copies: Copies, clock: Clock, make: RowsOf, gates: Sequence[Blocks], downs: Sequence[Blocks]
 ) -> Iterator[tuple[list[Row], int]]:
     """Rows of each stage, and how many results were wrong; `copies` are of float16."""
     active = round(copies.each[0].ffn.neurons * (1 - SKIPPED))

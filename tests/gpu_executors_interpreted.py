@@ -3,7 +3,9 @@
 All is the real thing but the clock, which has no graphs here; where a test needs graphs, a clock stands in for them.
 """
 
+import argparse
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 sys.path.append(str(Path(__file__).parent.parent))
 
 from accel_sim.executors.triton_executor import Blocks
-from benchmarks import gpu_decoding, gpu_executors, gpu_ffns, gpu_tuning
+from benchmarks import executors, gpu_decoding, gpu_executors, gpu_ffns, gpu_tuning
 from benchmarks.executors import Shape
 from benchmarks.gpu_figures import table
 from benchmarks.random_models import random_model
@@ -153,6 +155,43 @@ def test_a_report_is_on_disk_as_it_grows(bench, tmp_path):
         assert len(stored) == len(report.rows)
     assert {"name", "ours", "peer", "ratio", "unit", "command", "versions"} == set(stored[0])
     assert stored[0]["versions"]["copies of the weights"] == "2; a cold cache takes 2"
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(executors, "SHAPES", dict.fromkeys(gpu_executors.SHAPES, Shape(20, 12, 2)))
+    monkeypatch.setattr(gpu_executors, "EXECUTORS", ("gather",))
+    monkeypatch.setattr(gpu_tuning, "GATES", gpu_tuning.GATES[:1])
+    monkeypatch.setattr(gpu_tuning, "DOWNS", gpu_tuning.DOWNS[:1])
+
+    def run(report, **given):
+        arguments = argparse.Namespace(**{"shape": None, "rounds": 1, "limit": 600, "tune": False, **given})
+        return list(gpu_executors.measure(arguments, report, "cpu"))
+
+    return run
+
+
+def test_a_whole_run_has_all_shapes_and_dtypes(small, tmp_path):
+    report = gpu_executors.Report(tmp_path / "rows.json")
+    shown = small(report)
+    assert len(shown) == 3 and report.wrong == 0
+    assert all(len(re.findall(rf"\| {dtype}, gather", each)) == 8 for each in shown for dtype in gpu_executors.DTYPES)
+    assert shown[0].splitlines()[5] == "| SVDP, RTX 3090 | 1.30× | 1.90× | 3.34× | – | 4.67× |"
+    assert len(json.loads((tmp_path / "rows.json").read_text())) == len(report.rows)
+    left = gpu_executors.rest(report, tuned=False)
+    assert left.count("dense: weights read") == 6 and "speed-up" not in left
+
+
+def test_a_limit_names_what_it_left_out(small):
+    report = gpu_executors.Report(None)
+    assert small(report, limit=0, shape="llama2") == []
+    assert [row.name for row in report.rows] == ["float16: not run (--limit 0 s)", "bfloat16: not run (--limit 0 s)"]
+
+
+def test_a_tuning_prints_all_its_rows(small):
+    report = gpu_executors.Report(None)
+    assert small(report, tune=True, shape="qwen2") == [] and report.wrong == 0
+    assert gpu_executors.rest(report, tuned=True).count("against the default") == len(report.rows) == 6
 
 
 def test_decoding_on_the_kernels():

@@ -14,6 +14,13 @@ SMALL = Blocks(segment=8, programs=2, features=16, down_segment=4, down_rows=2, 
 """Of 10 neurons and 37 features several segments, the last one not full, several turns of a program, several blocks."""
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_zero_by_chance(monkeypatch):
+    """Memory that nobody wrote holds no number."""
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **options: empty(*size, **options).fill_(torch.nan))
+
+
 def answer(ffn, x, mask=None, pipeline="sequential", blocks=SMALL):
     given = None if mask is None else torch.from_numpy(mask.copy())
     tensors = ffn if isinstance(ffn, TorchFFN) else TorchFFN.of(ffn)
