@@ -136,44 +136,51 @@ def rows_of(
 
 
 def _one_round(model: Any, ids: Any, predictors: Any, executor: str, new_tokens: int) -> _Round:
-    """The first token comes out of the prefill, which is run twice, so that its time can be left out."""
+    """The first token comes out of the prefill; from its end on, the clock runs."""
     from accel_sim.evaluation.generation import continue_greedily
     from accel_sim.executors.live import attach
 
     with nullcontext() if executor == _DENSE else attach(model, predictors, executor) as attached:
-        with _FFNClock(model) as clock:
-            begin = time.perf_counter()
-            continue_greedily(model, ids, 1)
-            middle, ffn_prefill = time.perf_counter(), clock.seconds
+        with _DecodeClock(model) as clock:
             tokens = continue_greedily(model, ids, new_tokens)
-            end = time.perf_counter()
-        fetched = None if attached is None else attached.fetched
-    return _Round((end - middle) - (middle - begin), clock.seconds - 2 * ffn_prefill, fetched, tokens)
+            seconds = time.perf_counter() - clock.began
+        return _Round(seconds, clock.ffn_seconds, None if attached is None else attached.fetched, tokens)
 
 
-class _FFNClock:
-    """Adds up the time in a model's MLPs."""
+class _DecodeClock:
+    """When a model's first forward pass ended, and the time in its MLPs since then.
+
+    Decode is timed by itself: a prefill timed apart and subtracted would turn a prefill that was held up into a decode
+    that is fast, and the fastest round would be that one.
+    """
 
     def __init__(self, model: Any) -> None:
         from accel_sim.capture.gated_mlps import gated_mlps
 
-        self.seconds, self._began = 0.0, 0.0
-        self._modules = list(gated_mlps(model).values())
+        self.began: float | None = None
+        self.ffn_seconds = self._entered = 0.0
+        self._model, self._modules = model, list(gated_mlps(model).values())
 
-    def __enter__(self) -> _FFNClock:
-        self._hooks = [module.register_forward_pre_hook(self._begin) for module in self._modules]
-        self._hooks += [module.register_forward_hook(self._end) for module in self._modules]
+    def __enter__(self) -> _DecodeClock:
+        self._hooks = [module.register_forward_pre_hook(self._enter) for module in self._modules]
+        self._hooks += [module.register_forward_hook(self._leave) for module in self._modules]
+        self._hooks.append(self._model.register_forward_hook(self._passed))
         return self
 
     def __exit__(self, *_: object) -> None:
         for hook in self._hooks:
             hook.remove()
 
-    def _begin(self, *_: Any) -> None:
-        self._began = time.perf_counter()
+    def _enter(self, *_: Any) -> None:
+        self._entered = time.perf_counter()
 
-    def _end(self, *_: Any) -> None:
-        self.seconds += time.perf_counter() - self._began
+    def _leave(self, *_: Any) -> None:
+        if self.began is not None:
+            self.ffn_seconds += time.perf_counter() - self._entered
+
+    def _passed(self, *_: Any) -> None:
+        if self.began is None:
+            self.began = time.perf_counter()
 
 
 def _predictors(folder: Path, model: Any) -> list[Any]:

@@ -1,6 +1,7 @@
 """The benchmark of the executors, on a small FFN and a tiny model: every row is there, and says what it should."""
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,18 @@ def test_a_shape_that_is_none_is_refused(text):
 def test_a_share_that_is_none_is_refused(text):
     with pytest.raises(ValueError):
         executors._share(text)
+
+
+def test_a_prefill_that_is_held_up_does_not_make_the_decode_faster():
+    model = tiny_model("llama", hidden_act="relu")
+    held_up = 0.5
+
+    def slow_prefill(module, args, kwargs):
+        if kwargs["input_ids"].shape[1] > 1:
+            time.sleep(held_up)
+
+    model.register_forward_pre_hook(slow_prefill, with_kwargs=True)
+    begin = time.perf_counter()
+    made = decoding._one_round(model, torch.tensor([PROMPT]), None, "numba", new_tokens=6)
+    whole = time.perf_counter() - begin
+    assert 0 < made.ffn_seconds < made.seconds < whole - held_up
