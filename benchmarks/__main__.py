@@ -11,7 +11,6 @@ from benchmarks import (
     accel_forge,
     elastic,
     executors,
-    gpu_kernels,
     limits,
     peak_rates,
     quoted,
@@ -20,6 +19,7 @@ from benchmarks import (
     zig_zag,
 )
 from benchmarks.children import ChildFailed
+from benchmarks.gpu import kernels as gpu_kernels
 from benchmarks.peers import ACCELFORGE, PEERS, SCALE_SIM, ZIGZAG, Environment, Peer, PeerMissing, prepare
 from benchmarks.progress import say
 from benchmarks.rows import Row, markdown, not_run, replace_between_markers, write_json

@@ -16,9 +16,13 @@ import torch
 sys.path.append(str(Path(__file__).parent.parent))
 
 from accel_sim.executors.triton_executor import Blocks
-from benchmarks import executors, gpu_decoding, gpu_executors, gpu_ffns, gpu_tuning
+from benchmarks import executors
 from benchmarks.executors import Shape
-from benchmarks.gpu_figures import table
+from benchmarks.gpu import decoding as gpu_decoding
+from benchmarks.gpu import executors as gpu_executors
+from benchmarks.gpu import ffns as gpu_ffns
+from benchmarks.gpu import tuning as gpu_tuning
+from benchmarks.gpu.figures import table
 from benchmarks.random_models import random_model
 from benchmarks.rows import Wanted
 
@@ -39,7 +43,7 @@ class Graphs:
 @pytest.fixture
 def bench(monkeypatch):
     def made(dtype="float16"):
-        monkeypatch.setattr("benchmarks.gpu_timing.clock_of", lambda device, rounds: Graphs())
+        monkeypatch.setattr("benchmarks.gpu.timing.clock_of", lambda device, rounds: Graphs())
         return gpu_executors.Bench(SHAPE, dtype, CPU, 1, {0.5: 1.9}, {0.9: Wanted("least", 3.3)})
 
     return made

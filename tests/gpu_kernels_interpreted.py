@@ -12,7 +12,7 @@ import torch
 sys.path.append(str(Path(__file__).parent.parent))
 
 from accel_sim.functional import triton_device
-from benchmarks import gpu_kernels
+from benchmarks.gpu import kernels as gpu_kernels
 
 SMALL = gpu_kernels.Sizes(tokens=3, features=64, product=64)
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 if str(ROOT) not in sys.path:  # the benchmarks are scripts of the checkout, not part of the package
     sys.path.append(str(ROOT))
 
-from benchmarks import gpu_kernels  # noqa: E402
+from benchmarks.gpu import kernels as gpu_kernels  # noqa: E402
 
 
 def test_rows_and_checks_interpreted():
@@ -28,7 +28,7 @@ def without_a_gpu():
 
 def test_without_a_gpu_one_line_and_status_2():
     why = without_a_gpu()
-    command = [sys.executable, "-m", "benchmarks.gpu_kernels"]
+    command = [sys.executable, "-m", "benchmarks.gpu.kernels"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"not run: {why}\n")
 

@@ -17,8 +17,9 @@ if str(ROOT) not in sys.path:  # the benchmarks are scripts of the checkout, not
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from benchmarks import gpu_decoding, gpu_executors  # noqa: E402
 from benchmarks.executors import PAPERS_CUDA, SHAPES, Shape  # noqa: E402
+from benchmarks.gpu import decoding as gpu_decoding  # noqa: E402
+from benchmarks.gpu import executors as gpu_executors  # noqa: E402
 
 
 def run(module, *arguments):
@@ -30,7 +31,7 @@ def test_rows_and_checks_interpreted():
     run_tests("gpu_executors_interpreted.py", 15, TRITON_INTERPRET="1")
 
 
-@pytest.mark.parametrize("module", ["gpu_executors", "gpu_decoding"])
+@pytest.mark.parametrize("module", ["gpu.executors", "gpu.decoding"])
 def test_without_a_gpu_one_line_and_status_2(module, tmp_path):
     why = without_a_gpu()
     done = run(module, "--json", str(tmp_path / "rows.json"))
@@ -46,7 +47,7 @@ def test_the_shapes_are_the_papers():
 def test_decoding_on_a_cpu_writes_what_it_prints(tmp_path):
     sizes = ["--device", "cpu", "--size", "tiny", "--executors", "gather"]
     short = ["--prompt", "8", "--steps", "2", "--rounds", "1", "--rank", "4", "--json", str(tmp_path / "rows.json")]
-    done = run("gpu_decoding", *sizes, *short)
+    done = run("gpu.decoding", *sizes, *short)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert len(rows) == 3 + 3 * 2 * 6
@@ -63,7 +64,7 @@ def test_decoding_on_a_cpu_writes_what_it_prints(tmp_path):
 
 def test_a_limit_names_what_it_left_out():
     sizes = ["--device", "cpu", "--size", "tiny", "--executors", "gather", "--limit", "0"]
-    done = run("gpu_decoding", *sizes, "--prompt", "8", "--steps", "1", "--rounds", "1", "--rank", "4")
+    done = run("gpu.decoding", *sizes, "--prompt", "8", "--steps", "1", "--rounds", "1", "--rank", "4")
     assert done.returncode == 0 and "all that is not above: none (--limit 0 s)" in done.stdout
     assert "told to be skipped" not in done.stdout
 
@@ -77,7 +78,7 @@ def test_a_limit_names_what_it_left_out():
     ],
 )
 def test_what_cannot_be_measured_is_refused(given, message):
-    done = run("gpu_decoding", "--device", "cpu", *given)
+    done = run("gpu.decoding", "--device", "cpu", *given)
     assert done.returncode == 2 and message in done.stderr
 
 
@@ -108,7 +109,7 @@ def test_a_step_asks_the_device_nothing(decoding):
     from torch._subclasses import FakeTensorMode
     from torch._subclasses.fake_tensor import DataDependentOutputException
 
-    from benchmarks.gpu_steps import StaticSteps
+    from benchmarks.gpu.steps import StaticSteps
 
     steps = StaticSteps(decoding.model, decoding.prompt, 1)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
@@ -224,7 +225,7 @@ class Device:
 
 
 def test_events_and_graphs_tell_the_time_of_one_call(monkeypatch):
-    from benchmarks.gpu_timing import CudaClock, clock_of
+    from benchmarks.gpu.timing import CudaClock, clock_of
 
     device = Device()
     monkeypatch.setattr(torch, "cuda", device)
@@ -238,7 +239,7 @@ def test_events_and_graphs_tell_the_time_of_one_call(monkeypatch):
 
 
 def test_what_is_not_captured_says_why_and_the_rest_is_timed(monkeypatch):
-    from benchmarks.gpu_timing import CudaClock, NotCaptured
+    from benchmarks.gpu.timing import CudaClock, NotCaptured
 
     device = Device(refuses=True)
     monkeypatch.setattr(torch, "cuda", device)
@@ -249,7 +250,7 @@ def test_what_is_not_captured_says_why_and_the_rest_is_timed(monkeypatch):
 def test_a_step_in_a_graph_is_timed_behind_the_prompt(decoding, monkeypatch):
     from types import SimpleNamespace
 
-    from benchmarks import gpu_steps
+    from benchmarks.gpu import steps as gpu_steps
 
     device, restarted = Device(), []
     monkeypatch.setattr(gpu_steps.torch, "cuda", device)
@@ -271,7 +272,7 @@ def test_ffns_on_a_gpu():
 
 @pytest.mark.gpu
 def test_decoding_on_a_gpu(tmp_path):
-    done = run("gpu_decoding", "--size", "tiny", "--steps", "4", "--rounds", "1", "--json", str(tmp_path / "rows.json"))
+    done = run("gpu.decoding", "--size", "tiny", "--steps", "4", "--rounds", "1", "--json", str(tmp_path / "rows.json"))
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "rows.json").read_text())
     captured = [row for row in rows if "triton" in row["name"] and "in a CUDA graph, against dense" in row["name"]]
@@ -282,7 +283,7 @@ def test_decoding_on_a_gpu(tmp_path):
 def test_a_captured_step_is_the_step():
     """The same tokens, replayed and called, of an attached model."""
     from accel_sim.executors.live import attach
-    from benchmarks.gpu_steps import StaticSteps
+    from benchmarks.gpu.steps import StaticSteps
     from benchmarks.random_models import random_model
 
     model = random_model("tiny", "cuda", "float32", hidden_act="relu")

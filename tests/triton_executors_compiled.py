@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).parent.parent))
 
 from accel_sim.executors import PIPELINES
 from benchmarks.executors import SHAPES as SIZES
-from benchmarks.gpu_executors import SHAPES
+from benchmarks.gpu.executors import SHAPES
 from benchmarks.triton_ahead import (
     FFN_KERNELS,
     conditional_ffn,

@@ -23,7 +23,7 @@ class Blocks:
 
     The defaults are reasoned for one token on a GPU with about 130 multiprocessors, at 80 % skipped and more: what is
     left there is a thousand rows of 8 KB, and all of them should be asked for at once, since a GPU must have some 4 MB
-    in flight to use its memory's whole rate. `benchmarks.gpu_executors --tune` tries others on a device.
+    in flight to use its memory's whole rate. `benchmarks.gpu.executors --tune` tries others on a device.
     """
 
     segment: int = 1024

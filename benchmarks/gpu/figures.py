@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.gpu_timing import NotCaptured
+from benchmarks.gpu.timing import NotCaptured
 from benchmarks.rows import Row, Wanted
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from accel_sim.executors.masks import PIPELINES
 from accel_sim.executors.triton_executor import Blocks, TritonExecutor
-from benchmarks.gpu_ffns import Copies, Copy, relative_error
-from benchmarks.gpu_figures import RowsOf
-from benchmarks.gpu_timing import Clock, NotCaptured
+from benchmarks.gpu.ffns import Copies, Copy, relative_error
+from benchmarks.gpu.figures import RowsOf
+from benchmarks.gpu.timing import Clock, NotCaptured
 from benchmarks.rows import Row
 
 GATES = (

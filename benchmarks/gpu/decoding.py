@@ -1,6 +1,6 @@
 """Tokens a second of a language model's decode on a GPU, dense and with its FFNs on an executor.
 
-    python -m benchmarks.gpu_decoding [--size llama2-7b] [--prompt 512] [--steps 32] [--rounds 5] [--json FILE]
+    python -m benchmarks.gpu.decoding [--size llama2-7b] [--prompt 512] [--steps 32] [--rounds 5] [--json FILE]
 
 A Llama of LLaMA-2-7B's sizes with ReLU gates and random bfloat16 weights, made on the device: its speed is the real
 model's, its text is none. Predictors are random, of rank 256, with a bias that lets a share of the neurons through. The
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.gpu_kernels import NoGPU, require_gpu
+from benchmarks.gpu.kernels import NoGPU, require_gpu
 from benchmarks.progress import say
 from benchmarks.random_models import SIZES, random_model
 from benchmarks.rows import Row, markdown
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from accel_sim.executors import LowRank
-    from benchmarks.gpu_steps import StaticSteps
+    from benchmarks.gpu.steps import StaticSteps
 
-COMMAND = "python -m benchmarks.gpu_decoding"
+COMMAND = "python -m benchmarks.gpu.decoding"
 SKIPPED = (0.5, 0.8, 0.9)
 EXECUTORS = ("triton", "gather")
 PIPELINES = ("sequential", "parallel")
@@ -57,10 +57,10 @@ class Decoding:
     def __init__(self, model: Any, name: str, length: Length) -> None:
         import torch
 
-        from benchmarks.gpu_executors import copy_rate, gpu_name, used_versions
-        from benchmarks.gpu_figures import RowsOf
-        from benchmarks.gpu_steps import StaticSteps, ffn_pairs
-        from benchmarks.gpu_timing import clock_of
+        from benchmarks.gpu.executors import copy_rate, gpu_name, used_versions
+        from benchmarks.gpu.figures import RowsOf
+        from benchmarks.gpu.steps import StaticSteps, ffn_pairs
+        from benchmarks.gpu.timing import clock_of
 
         self.model, self.length = model, length
         self.device = next(model.parameters()).device
@@ -87,7 +87,7 @@ class Decoding:
 
     def _dense_rows(self) -> list[Row]:
         """Graph beside Python, memory, and what is left of a step without its FFNs."""
-        from benchmarks.gpu_steps import StaticSteps, instead_of_ffns
+        from benchmarks.gpu.steps import StaticSteps, instead_of_ffns
 
         with instead_of_ffns(self.model, [lambda x: x] * len(self.thin)):
             bare = StaticSteps(self.model, self.prompt, self.length.steps)
@@ -104,7 +104,7 @@ class Decoding:
     def _of(self, executor: str, pipeline: str, share: float) -> tuple[list[Row], int]:
         """One configuration, in turns with the dense model."""
         from accel_sim.executors.live import attach
-        from benchmarks.gpu_steps import StaticSteps
+        from benchmarks.gpu.steps import StaticSteps
 
         what = f"{executor}, {pipeline}, {share:.0%} told to be skipped"
         predictors = self.predictors(share)
@@ -151,9 +151,9 @@ class Decoding:
 
         from accel_sim.capture.gated_mlps import gated_mlps
         from accel_sim.executors.torch_ffn import TorchLowRank
-        from benchmarks.gpu_executors import ROUNDINGS
-        from benchmarks.gpu_ffns import relative_error
-        from benchmarks.gpu_steps import ffn_pairs, masked_ffn
+        from benchmarks.gpu.executors import ROUNDINGS
+        from benchmarks.gpu.ffns import relative_error
+        from benchmarks.gpu.steps import ffn_pairs, masked_ffn
 
         errors, told, active = [], [], []
         mlps = gated_mlps(self.model).values()
@@ -169,7 +169,7 @@ class Decoding:
 
     def _fastest(self, runs: dict[str, tuple[StaticSteps, Any]]) -> dict[str, float]:
         """Seconds of a step of each, in turns; the first round is not counted."""
-        from benchmarks.gpu_steps import seconds_of_steps
+        from benchmarks.gpu.steps import seconds_of_steps
 
         taken: dict[str, list[float]] = {key: [] for key in runs}
         for _ in range(self.length.rounds + 1):
@@ -179,7 +179,7 @@ class Decoding:
 
     def _from_python(self) -> float:
         """Seconds of a step of the model as it is; fewer rounds, since Python takes longer than the device."""
-        from benchmarks.gpu_steps import seconds_from_python
+        from benchmarks.gpu.steps import seconds_from_python
 
         rounds = range(min(2, self.length.rounds) + 1)
         return min([seconds_from_python(self.model, self.prompt, self.length.steps) for _ in rounds][1:])
@@ -223,7 +223,7 @@ class Decoding:
 
 def graph_or_none(steps: StaticSteps) -> tuple[Any, str]:
     """What replays a step; or None and why."""
-    from benchmarks.gpu_timing import NotCaptured
+    from benchmarks.gpu.timing import NotCaptured
 
     if steps.prompt.device.type != "cuda":
         return None, "no CUDA graphs on a CPU"
@@ -262,7 +262,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Everything, until the limit; the exit status."""
     import torch
 
-    from benchmarks.gpu_executors import Report
+    from benchmarks.gpu.executors import Report
 
     end = time.monotonic() + arguments.limit
     report = Report(arguments.json)

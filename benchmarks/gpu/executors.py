@@ -1,7 +1,7 @@
 """What skipping neurons saves on a GPU at one token, against the dense FFN by cuBLAS, in one run.
 
-    python -m benchmarks.gpu_executors [--shape llama2] [--rounds 10] [--limit 480] [--json FILE]
-    python -m benchmarks.gpu_executors --tune [--shape llama2] [--json FILE]
+    python -m benchmarks.gpu.executors [--shape llama2] [--rounds 10] [--limit 480] [--json FILE]
+    python -m benchmarks.gpu.executors --tune [--shape llama2] [--json FILE]
 
 One FFN of random weights, the same sparsity in all three matrices and the predictor left out, as in Table 4 of SVDP
 (arXiv 2603.14110); and with a predictor of the paper's rank in front. The peer is torch's F.linear three times, with
@@ -27,7 +27,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.gpu_kernels import NoGPU, require_gpu
+from benchmarks.gpu.kernels import NoGPU, require_gpu
 from benchmarks.progress import say
 from benchmarks.rows import Row, Wanted, markdown, not_run, write_json
 from benchmarks.versions import versions
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from benchmarks.executors import Shape
-    from benchmarks.gpu_ffns import Copy
-    from benchmarks.gpu_figures import Config, Figures
+    from benchmarks.gpu.ffns import Copy
+    from benchmarks.gpu.figures import Config, Figures
 
-COMMAND = "python -m benchmarks.gpu_executors"
+COMMAND = "python -m benchmarks.gpu.executors"
 SHAPES = ("llama2", "mistral", "qwen2")
 SPARSITIES = (0.2, 0.5, 0.8, 0.9, 0.95)
 DTYPES = ("float16", "bfloat16")
@@ -88,9 +88,9 @@ class Bench:
     ) -> None:  # fmt: skip
         import torch
 
-        from benchmarks.gpu_ffns import Copies, copies_that_fit
-        from benchmarks.gpu_figures import RowsOf
-        from benchmarks.gpu_timing import clock_of
+        from benchmarks.gpu.ffns import Copies, copies_that_fit
+        from benchmarks.gpu.figures import RowsOf
+        from benchmarks.gpu.timing import clock_of
 
         self.shape, self.dtype, self.papers, self._wanted = shape, dtype, papers or {}, wanted or {}
         self.clock = clock_of(device, rounds)
@@ -108,7 +108,7 @@ class Bench:
 
     def parts(self, sparsities: Sequence[float], executors: Sequence[str]) -> Iterator[Part]:
         """The dense FFN, and then a part for each sparsity."""
-        from benchmarks.gpu_figures import Config
+        from benchmarks.gpu.figures import Config
 
         yield Part([self._dense_row()])
         for skipped in sparsities:
@@ -118,7 +118,7 @@ class Bench:
 
     def tuning(self) -> Iterator[Part]:
         """Other blocks of the Triton kernels."""
-        from benchmarks import gpu_tuning as tuned
+        from benchmarks.gpu import tuning as tuned
 
         for rows, wrong in tuned.tune(self.copies, self.clock, self.make, tuned.GATES, tuned.DOWNS):
             yield Part(rows, wrong=wrong)
@@ -131,8 +131,8 @@ class Bench:
 
     def _compared(self, configs: Sequence[Config]) -> Part:
         """All configurations of a sparsity, in turns with the dense FFN."""
-        from benchmarks.gpu_figures import Figures
-        from benchmarks.gpu_timing import NotCaptured
+        from benchmarks.gpu.figures import Figures
+        from benchmarks.gpu.timing import NotCaptured
 
         works: dict[Any, list[Callable[[], object]]] = {"dense": self._dense()}
         errors, part = {}, Part([])
@@ -174,7 +174,7 @@ class Bench:
 
     def _seconds(self, calls: list[Callable[[], object]]) -> float:
         """Of one call in a graph; where there is none, as launched."""
-        from benchmarks.gpu_timing import NotCaptured
+        from benchmarks.gpu.timing import NotCaptured
 
         replayed = self.clock.replayed({"only": calls})["only"]
         return self.clock.launched({"only": calls})["only"] if isinstance(replayed, NotCaptured) else replayed
@@ -190,7 +190,7 @@ class Bench:
 
     def _checked(self, config: Config) -> tuple[list[Callable[[], Tensor]], float]:
         """The calls, one a copy, and the larger error of the first two."""
-        from benchmarks.gpu_ffns import relative_error
+        from benchmarks.gpu.ffns import relative_error
 
         x, active = self.copies.x, self._active(config)
         calls = [_call(config, copy, x, active) for copy in self.copies.each]
@@ -260,7 +260,7 @@ def measure(arguments: argparse.Namespace, report: Report, on: str = "cuda") -> 
 
     from benchmarks.executors import PAPERS_CUDA
     from benchmarks.executors import SHAPES as SIZES
-    from benchmarks.gpu_figures import table
+    from benchmarks.gpu.figures import table
 
     end = time.monotonic() + arguments.limit
     for name in [arguments.shape] if arguments.shape else SHAPES:

@@ -1,6 +1,6 @@
 """How fast the Triton kernels of the functional mode are, beside the memory and the tensor cores of the same GPU.
 
-    python -m benchmarks.gpu_kernels [--rounds 20] [--json FILE]
+    python -m benchmarks.gpu.kernels [--rounds 20] [--json FILE]
 
 Selection with compression is held against the rate at which torch copies: it reads the activations once, and writes
 slots and metadata. The N:M product is held against torch._int_mm, the dense INT8 product of the library, at 4096
@@ -27,7 +27,7 @@ from benchmarks.versions import versions
 if TYPE_CHECKING:
     import torch
 
-COMMAND = "python -m benchmarks.gpu_kernels"
+COMMAND = "python -m benchmarks.gpu.kernels"
 GROUP = "Triton kernels of the functional mode"
 PATTERNS = ("2:4", "4:8", "8:16", "16:32")
 MEMORY_BOUND = {pattern: Wanted("least", 0.6) for pattern in ("2:4", "4:8")}

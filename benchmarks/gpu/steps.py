@@ -14,7 +14,7 @@ from torch.nn.functional import linear
 
 from accel_sim.capture.gated_mlps import PROJECTIONS, gated_mlps
 from accel_sim.executors.torch_ffn import TorchLowRank
-from benchmarks.gpu_timing import captured
+from benchmarks.gpu.timing import captured
 
 _SLEEP_CYCLES = 2_000_000
 _LENGTHS = 64
