@@ -15,7 +15,7 @@ RECIPES := $(filter-out svdp% %-8b %-7b %-a3b %-135m,$(basename $(notdir $(wildc
 # OpenMP threads that spin while they wait cost a factor of three on shared cores.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo report quality contextual proof silicon bench test lint clean
+.PHONY: demo report quality contextual proof silicon gpu bench test lint clean
 
 # A real model's activations on five machines: trace, tables, results as data, plots.
 demo: .venv/installed $(TRACE)/trace.json
@@ -81,6 +81,23 @@ proof: .venv/installed
 # Product times that others published for A100 and H100 cards, beside predicted ones (docs/silicon.md). Five minutes.
 silicon: .venv/installed
 	$(BIN)/accel-sim silicon published --out reports/silicon_published
+
+# Everything that wants a CUDA device, in the order of docs/gpu.md: each line by itself takes less than ten minutes, most of
+# them compilation. Writes reports/gpu, reports/gpu_validation and reports/gpu_silicon (made for an H200).
+GPU := reports/gpu
+gpu: $(TRACE)/trace.json
+	mkdir -p $(GPU)
+	$(BIN)/pytest -m gpu
+	$(BIN)/accel-sim validate --device cuda --trace $(TRACE)
+	$(BIN)/python -m benchmarks.gpu.kernels --json $(GPU)/kernels.json
+	$(BIN)/python -m benchmarks.gpu.executors --json $(GPU)/executors.json
+	$(BIN)/python -m benchmarks.gpu.decoding --json $(GPU)/decoding.json
+	$(BIN)/python -m benchmarks.capture --random llama3.1-8b --device cuda --json $(GPU)/capture.json
+	$(BIN)/python -m benchmarks.capture --random llama3.1-8b --device cuda --tokens 64 --sequences 1 --new-tokens 128 \
+		--json $(GPU)/capture_decode.json
+	$(BIN)/accel-sim silicon measure --out reports/gpu_silicon
+	$(BIN)/accel-sim silicon compare --measured reports/gpu_silicon/measurements.json --arch h200.yaml \
+		--out reports/gpu_silicon
 
 # Beside SCALE-Sim, ZigZag and AccelForge, and within our own limits: twenty to thirty minutes on two cores, and 5 GiB,
 # most of it SCALE-Sim's. Writes reports/benchmarks.json and the table in docs/benchmarks.md.
