@@ -27,8 +27,7 @@ from triton.compiler import ASTSource
 from accel_sim.executors import PIPELINES, triton_kernels
 from accel_sim.executors.torch_ffn import TorchFFN
 from accel_sim.executors.triton_executor import TritonExecutor
-from accel_sim.functional import triton_device as device
-from accel_sim.functional import triton_multiply, triton_select
+from accel_sim.functional.gpu import device, multiply_kernels, select_kernels
 from accel_sim.pattern import ENCODINGS, Pattern
 
 PATTERNS = ("2:4", "4:8", "8:16", "16:32")
@@ -141,7 +140,7 @@ def selection(capability: int) -> Iterator[str]:
         for text in PATTERNS:
             for encoding in encodings:
                 pattern = Pattern(text)
-                with recording(triton_select, "compress_kernel") as kernel:
+                with recording(select_kernels, "compress_kernel") as kernel:
                     device.compress(torch.zeros((SIDE, SIDE), dtype=dtype), pattern, encoding)
                 compiled = kernel.compiled(capability)
                 cubin, constants = compiled.asm["cubin"], kernel.launches[-1][1]
@@ -158,9 +157,9 @@ def products(capability: int) -> Iterator[str]:
     for text in PATTERNS:
         for first in (False, True):
             with (
-                recording(triton_select, "compress_kernel"),
-                recording(triton_multiply, "expand_kernel"),
-                recording(triton_multiply, "multiply_kernel") as kernel,
+                recording(select_kernels, "compress_kernel"),
+                recording(multiply_kernels, "expand_kernel"),
+                recording(multiply_kernels, "multiply_kernel") as kernel,
             ):
                 left = device.operand(torch.zeros((SIDE, SIDE), dtype=torch.int8), Pattern(text))
                 device.multiply(left, weights, expand_first=first)

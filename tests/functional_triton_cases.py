@@ -11,9 +11,9 @@ import torch
 from functional_inputs import codes
 
 from accel_sim import AccelSimError
-from accel_sim.functional import triton_device as device
 from accel_sim.functional.backends import backend
 from accel_sim.functional.fixed_point import multipliers
+from accel_sim.functional.gpu import device
 from accel_sim.functional.numpy_backend import NumpyBackend
 from accel_sim.pattern import ENCODINGS, parse_pattern
 from accel_sim.quantize import quantize_tokens, triton_int8

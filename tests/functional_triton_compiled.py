@@ -12,9 +12,8 @@ import torch
 
 sys.path.append(str(Path(__file__).parent.parent))  # the benchmarks are scripts of the checkout
 
-from accel_sim.functional import triton_decode, triton_epilogue, triton_multiply, triton_select
-from accel_sim.functional import triton_device as device
 from accel_sim.functional.fixed_point import Multipliers
+from accel_sim.functional.gpu import decode_kernels, device, epilogue_kernels, multiply_kernels, select_kernels
 from accel_sim.pattern import parse_pattern
 from accel_sim.quantize import triton_int8
 from benchmarks.triton_ahead import Recorder, instructions, machine_code, spills
@@ -31,7 +30,7 @@ def recorded(monkeypatch, module, name):
 
 @pytest.mark.parametrize("text", PATTERNS)
 def test_selection_fits_its_registers_and_crosses_threads_only_to_pack(text, monkeypatch):
-    kernel = recorded(monkeypatch, triton_select, "compress_kernel")
+    kernel = recorded(monkeypatch, select_kernels, "compress_kernel")
     pattern = parse_pattern(text)
     device.compress(torch.zeros((64, 4096), dtype=torch.int8), pattern)
     compiled = kernel.compiled(HOPPER)
@@ -55,7 +54,7 @@ def test_selection_fits_its_registers_and_crosses_threads_only_to_pack(text, mon
     ],
 )
 def test_selection_compiles_in_every_form(text, encoding, dtype, shape, monkeypatch):
-    kernel = recorded(monkeypatch, triton_select, "compress_kernel")
+    kernel = recorded(monkeypatch, select_kernels, "compress_kernel")
     device.compress(torch.zeros(shape, dtype=dtype), parse_pattern(text), encoding)
     compiled = kernel.compiled(AMPERE)
     if dtype != torch.int8:
@@ -74,8 +73,8 @@ def test_quantisation_compiles_with_a_division_that_rounds(dtype, target, monkey
 
 
 def test_masks_and_decompression_compile(monkeypatch):
-    mask = recorded(monkeypatch, triton_select, "select_kernel")
-    decode = recorded(monkeypatch, triton_decode, "decompress_kernel")
+    mask = recorded(monkeypatch, select_kernels, "select_kernel")
+    decode = recorded(monkeypatch, decode_kernels, "decompress_kernel")
     forms = ("8:16", "bitmap"), ("2:4", "index"), ("1:2 of 4:8", "enumerative"), ("33:64", "enumerative")
     for text, encoding in forms:
         pattern = parse_pattern(text)
@@ -92,9 +91,9 @@ def test_masks_and_decompression_compile(monkeypatch):
 @pytest.mark.parametrize("text", ["2:4", "8:16"])
 def test_products_use_the_tensor_cores_and_spill_nothing(text, expand_first, monkeypatch):
     pattern = parse_pattern(text)
-    kernel = recorded(monkeypatch, triton_multiply, "multiply_kernel")
-    expand = recorded(monkeypatch, triton_multiply, "expand_kernel")
-    recorded(monkeypatch, triton_select, "compress_kernel")
+    kernel = recorded(monkeypatch, multiply_kernels, "multiply_kernel")
+    expand = recorded(monkeypatch, multiply_kernels, "expand_kernel")
+    recorded(monkeypatch, select_kernels, "compress_kernel")
     left = device.operand(torch.zeros((4096, 4096), dtype=torch.int8), pattern)
     device.multiply(left, torch.zeros((4096, 4096), dtype=torch.int8), expand_first=expand_first)
     if expand_first:
@@ -107,15 +106,15 @@ def test_products_use_the_tensor_cores_and_spill_nothing(text, expand_first, mon
 
 
 def test_products_of_one_token_compile(monkeypatch):
-    kernel = recorded(monkeypatch, triton_multiply, "multiply_kernel")
-    recorded(monkeypatch, triton_select, "compress_kernel")
+    kernel = recorded(monkeypatch, multiply_kernels, "multiply_kernel")
+    recorded(monkeypatch, select_kernels, "compress_kernel")
     left = device.operand(torch.zeros((1, 64), dtype=torch.int8), parse_pattern("31:64"))
     device.multiply(left, torch.zeros((17, 64), dtype=torch.int8), torch.zeros(17, dtype=torch.int32))
     kernel.compiled(HOPPER)
 
 
 def test_dequantisation_has_no_fused_multiply_add(monkeypatch):
-    kernel = recorded(monkeypatch, triton_epilogue, "dequantize_kernel")
+    kernel = recorded(monkeypatch, epilogue_kernels, "dequantize_kernel")
     acc, floats = torch.zeros((8, 300), dtype=torch.int32), torch.zeros(300)
     device.dequantize(acc, floats[:8], floats, floats)
     compiled = kernel.compiled(HOPPER)
@@ -127,7 +126,7 @@ def test_dequantisation_has_no_fused_multiply_add(monkeypatch):
 
 
 def test_requantisation_compiles(monkeypatch):
-    kernel = recorded(monkeypatch, triton_epilogue, "requantize_kernel")
+    kernel = recorded(monkeypatch, epilogue_kernels, "requantize_kernel")
     tokens, outputs = (torch.ones(size, dtype=torch.int64).numpy() for size in (8, 300))
     device.requantize(torch.zeros((8, 300), dtype=torch.int32), Multipliers(tokens, tokens, outputs, outputs))
     kernel.compiled(HOPPER)

@@ -11,7 +11,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parent.parent))
 
-from accel_sim.functional import triton_device
+from accel_sim.functional.gpu import device
 from benchmarks.gpu import kernels as gpu_kernels
 
 SMALL = gpu_kernels.Sizes(tokens=3, features=64, product=64)
@@ -53,20 +53,20 @@ def test_products_are_checked_and_held_against_the_dense_one(bench):
 
 
 def test_a_wrong_product_is_noticed(bench, monkeypatch):
-    right = triton_device.multiply
-    monkeypatch.setattr(triton_device, "multiply", lambda *arguments, **options: right(*arguments, **options) + 1)
+    right = device.multiply
+    monkeypatch.setattr(device, "multiply", lambda *arguments, **options: right(*arguments, **options) + 1)
     with pytest.raises(gpu_kernels.Wrong, match="the product at 2:4"):
         list(bench.products())
 
 
 def test_wrong_compression_is_noticed(bench, monkeypatch):
-    right = triton_device.compress
+    right = device.compress
 
     def shifted(*arguments, **options):
         slots, scales = right(*arguments, **options)
         slots.metadata[0, 0] ^= 1
         return slots, scales
 
-    monkeypatch.setattr(triton_device, "compress", shifted)
+    monkeypatch.setattr(device, "compress", shifted)
     with pytest.raises(gpu_kernels.Wrong, match=r"compression of torch\.int8 at 2:4"):
         list(bench.selection())

@@ -99,7 +99,7 @@ def _triton() -> Backend:
             import_module(package)
         except ModuleNotFoundError:
             raise AccelSimError(f"backend 'triton': {package} is not installed; pip install 'accel_sim[gpu]'") from None
-    from accel_sim.functional.triton_backend import TritonBackend
+    from accel_sim.functional.gpu.backend import TritonBackend
 
     return TritonBackend()
 

@@ -92,7 +92,7 @@ class _Bench:
         """Codes and floats to slots and metadata, against copying; and how much of the time is issuing instructions."""
         import torch
 
-        from accel_sim.functional import triton_device as device
+        from accel_sim.functional.gpu import device
 
         shape = (self.sizes.tokens, self.sizes.features)
         x = torch.randn(shape, generator=self.draw, device=self.device)
@@ -130,7 +130,7 @@ class _Bench:
         """The product, its operand expanded tile by tile or first, and from activations on, against torch._int_mm."""
         import torch
 
-        from accel_sim.functional import triton_device as device
+        from accel_sim.functional.gpu import device
 
         side = (self.sizes.product, self.sizes.product)
         x, w = (
@@ -211,9 +211,9 @@ class _Bench:
 @contextmanager
 def launches(name: str) -> Iterator[list]:
     """What launches of the selection kernel `name` inside the block ran: compiled kernel, groups of a program."""
-    from accel_sim.functional import triton_select
+    from accel_sim.functional.gpu import select_kernels
 
-    kernel, made = getattr(triton_select, name), []
+    kernel, made = getattr(select_kernels, name), []
 
     class Watched:
         def __getitem__(self, grid: Any) -> Callable:
@@ -224,11 +224,11 @@ def launches(name: str) -> Iterator[list]:
 
             return launch
 
-    setattr(triton_select, name, Watched())
+    setattr(select_kernels, name, Watched())
     try:
         yield made
     finally:
-        setattr(triton_select, name, kernel)
+        setattr(select_kernels, name, kernel)
 
 
 def _issue_rate() -> float:

@@ -17,14 +17,14 @@ import triton.language as tl
 from torch import Tensor
 
 from accel_sim import encoding as codec
-from accel_sim.functional import triton_decode, triton_epilogue, triton_multiply, triton_select
 from accel_sim.functional.fixed_point import LARGEST_SHIFT, Multipliers
+from accel_sim.functional.gpu import decode_kernels, epilogue_kernels, multiply_kernels, select_kernels
+from accel_sim.functional.gpu.groups import BITMAP, ENUMERATIVE, INDEX
+from accel_sim.functional.gpu.select_kernels import FACTORS, MASK, NONE
 from accel_sim.functional.networks import selection_network
-from accel_sim.functional.triton_groups import BITMAP, ENUMERATIVE, INDEX
-from accel_sim.functional.triton_select import FACTORS, MASK, NONE
 from accel_sim.pattern import Encoding, HierarchicalPattern, Pattern
 
-INTERPRETED = not any(isinstance(each, triton.JITFunction) for each in (triton_select.compress_kernel, tl.sum))
+INTERPRETED = not any(isinstance(each, triton.JITFunction) for each in (select_kernels.compress_kernel, tl.sum))
 """Whether the kernels run on the CPU; triton's own functions decide when triton is imported, ours here."""
 
 SPARE_BYTES = 8
@@ -54,7 +54,7 @@ def select(x: Tensor, pattern: Pattern, factors: Tensor | None) -> Tensor:
     mask = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     words = _in_words(features, pattern)
     tile = _tile(tokens, pattern.groups(features), pattern)
-    triton_select.select_kernel[_grid(tokens, pattern.groups(features), tile)](
+    select_kernels.select_kernel[_grid(tokens, pattern.groups(features), tile)](
         _as_words(x, words), x if factors is None else factors, _as_words(mask, words), tokens, features,
         DECIDES=NONE if factors is None else FACTORS, WORDS=words, RAGGED=features % pattern.m != 0,
         **_levels(pattern), **tile, enable_fp_fusion=False,
@@ -95,7 +95,7 @@ def compress(
     if quantize:
         tile["BLOCK_T"] = 1
     grid = (triton.cdiv(tokens, tile["BLOCK_T"]), 1 if quantize else triton.cdiv(groups, tile["BLOCK_G"]))
-    triton_select.compress_kernel[grid](
+    select_kernels.compress_kernel[grid](
         _as_words(x, words), given, *_binomials(pattern, x.device), scales,
         _units(values, value_packing), _units(metadata, field_packing),
         tokens, features, groups, groups * pattern.n // value_packing.unit, row_bytes // field_packing.unit,
@@ -120,7 +120,7 @@ def decompress(
     inner, outer = (pattern.inner, pattern.outer) if two else (pattern, Pattern("1:1"))
     tile = _tile(tokens, groups, pattern)
     levels = {key: value for key, value in _levels(pattern).items() if not key.endswith("NETWORK")}
-    triton_decode.decompress_kernel[_grid(tokens, groups, tile)](
+    decode_kernels.decompress_kernel[_grid(tokens, groups, tile)](
         values, metadata, *_binomials(pattern, values.device), dense, valid,
         tokens, features, groups, values.shape[1], metadata.shape[1], comb(inner.m, inner.n), comb(outer.m, outer.n),
         **levels, **_fields(pattern, encoding, pattern.metadata_bits(encoding)), **tile,
@@ -161,12 +161,12 @@ def multiply(left: Slots, weights: Tensor, bias: Tensor | None = None, *, expand
         dense = torch.empty((tokens, features), dtype=torch.int8, device=weights.device)
         block = {"BLOCK_T": min(8, _power_of_two(tokens)), "BLOCK_K": min(512, _power_of_two(features))}
         grid = (triton.cdiv(tokens, block["BLOCK_T"]), triton.cdiv(features, block["BLOCK_K"]))
-        triton_multiply.expand_kernel[grid](values, fields, dense, tokens, features, *sizes, **shape, **block)
+        multiply_kernels.expand_kernel[grid](values, fields, dense, tokens, features, *sizes, **shape, **block)
         values = dense
     acc = torch.empty((tokens, outputs), dtype=torch.int32, device=weights.device)
     tile = _product_tile(tokens, outputs, features, expand_first)
     grid = (triton.cdiv(tokens, tile["BLOCK_T"]) * triton.cdiv(outputs, tile["BLOCK_F"]),)
-    triton_multiply.multiply_kernel[grid](
+    multiply_kernels.multiply_kernel[grid](
         values, fields, weights, acc if bias is None else bias, acc, tokens, features, outputs, *sizes,
         EXPANDED=expand_first, **shape, BIASED=bias is not None, GROUP_ROWS=8, **tile,
     )  # fmt: skip
@@ -197,7 +197,7 @@ def requantize(acc: Tensor, constants: Multipliers) -> Tensor:
         constants.token_mantissa, constants.token_exponent, constants.output_mantissa, constants.output_exponent,
     )  # fmt: skip
     tile = _output_tile(*acc.shape)
-    triton_epilogue.requantize_kernel[_output_grid(*acc.shape, tile)](
+    epilogue_kernels.requantize_kernel[_output_grid(*acc.shape, tile)](
         acc, *(torch.tensor(each, device=acc.device) for each in vectors), codes, *acc.shape,
         LARGEST_SHIFT=LARGEST_SHIFT, **tile,
     )  # fmt: skip
@@ -208,7 +208,7 @@ def dequantize(acc: Tensor, scale_x: Tensor, scale_w: Tensor, bias: Tensor | Non
     """Floats float32 [T, F] of acc int32 [T, F]; product and sum rounded one after the other."""
     floats = torch.empty(acc.shape, dtype=torch.float32, device=acc.device)
     tile = _output_tile(*acc.shape)
-    triton_epilogue.dequantize_kernel[_output_grid(*acc.shape, tile)](
+    epilogue_kernels.dequantize_kernel[_output_grid(*acc.shape, tile)](
         acc, scale_x, scale_w, scale_w if bias is None else bias, floats, *acc.shape,
         BIASED=bias is not None, **tile, enable_fp_fusion=False,
     )  # fmt: skip

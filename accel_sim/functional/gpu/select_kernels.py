@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from accel_sim.functional.triton_groups import (
+from accel_sim.functional.gpu.groups import (
     encoded,
     joined,
     moved_together,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from accel_sim import encoding as codec
 from accel_sim.errors import AccelSimError
-from accel_sim.functional import triton_device as device
 from accel_sim.functional.fixed_point import Multipliers
+from accel_sim.functional.gpu import device
 from accel_sim.pattern import Encoding, Pattern
 
 

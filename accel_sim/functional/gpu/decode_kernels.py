@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from accel_sim.functional.triton_groups import BITMAP, INDEX
+from accel_sim.functional.gpu.groups import BITMAP, INDEX
 
 
 @triton.jit

@@ -1,0 +1,1 @@
+"""The datapath on a CUDA device, as Triton kernels."""
