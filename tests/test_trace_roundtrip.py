@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 from accel_sim.errors import AccelSimError
 from accel_sim.quantize import quantize_tokens, quantize_weight
 from accel_sim.trace import Projection, Site, Trace
-from accel_sim.trace.writer import TraceWriter, occupant
+from accel_sim.trace.folder import occupant
+from accel_sim.trace.writer import TraceWriter
 
 FEATURES, OUTPUTS = 10, 6
 PROJECTION = Projection(name="block.0.up", features=FEATURES, outputs=OUTPUTS, has_bias=True, bias="block.0.up.bias")

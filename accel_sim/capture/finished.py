@@ -13,8 +13,8 @@ from accel_sim.capture.options import CaptureOptions
 from accel_sim.capture.text import read_texts, standard_texts
 from accel_sim.errors import AccelSimError
 from accel_sim.trace import Manifest, Trace
+from accel_sim.trace.folder import occupant
 from accel_sim.trace.layers import select_layers
-from accel_sim.trace.writer import occupant
 
 
 def finished_trace(options: CaptureOptions) -> Manifest | None:

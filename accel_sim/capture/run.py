@@ -26,9 +26,10 @@ from accel_sim.capture.text import Prompt, cut_prompts, read_texts, standard_tex
 from accel_sim.capture.watch import Observer
 from accel_sim.capture.weights import store_weights
 from accel_sim.errors import AccelSimError
+from accel_sim.trace.folder import check_vacant, occupant
 from accel_sim.trace.format import Coverage, Manifest, ModelInfo, Site, TokenizerInfo
 from accel_sim.trace.layers import select_layers
-from accel_sim.trace.writer import TraceWriter, check_vacant, occupant
+from accel_sim.trace.writer import TraceWriter
 
 
 def capture(options: CaptureOptions, observer: Observer | None = None) -> Manifest:
