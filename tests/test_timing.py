@@ -1,7 +1,7 @@
 """Cycles of one product, worked by hand, by bounds and by properties."""
 
 from itertools import pairwise
-from math import ceil
+from math import ceil, isqrt
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from accel_sim.timing.items import cut
 from accel_sim.timing.layer import candidates, cycles_with_more_columns, plan
 from accel_sim.timing.pipeline import STORE
 from accel_sim.timing.product import Product
+from accel_sim.timing.tile_deal import deal
 from accel_sim.timing.tiling import Tiling, tilings
 from accel_sim.workload import Gemm
 
@@ -381,3 +382,119 @@ def test_a_tile_row_rounds_up_to_whole_groups():
     arch = load_arch("8x16", [*GENEROUS, "sparsity.patterns=['7:16']"])
     timing = time_layer(product(96, 100, 96), arch, Pattern("7:16"), LATENCIES)
     assert timing.plan.compute.array.sum() == 9 * ceil(7 / 2)
+
+
+def test_tiles_dealt_by_hand():
+    # Three panels of tokens and two of outputs on four cores: bands of two panels, so the tiles are (0, 0), (1, 0),
+    # (0, 1), (1, 1) in the first wave and (2, 0), (2, 1) in the second, which fetches both panels of weights again.
+    dealt = deal(token_panels=3, output_panels=2, cores=4)
+    assert dealt.token_panel.tolist() == [[0, 2], [1, 2], [0, -1], [1, -1]]
+    assert dealt.output_panel.tolist() == [[0, 0], [0, 1], [1, -1], [1, -1]]
+    assert dealt.fetches_activations.tolist() == [[True, True], [True, False], [False, False], [False, False]]
+    assert dealt.fetches_weights.tolist() == [[True, True], [False, True], [True, False], [False, False]]
+    assert not dealt.activations_again.any()
+    assert dealt.weights_again.tolist() == [[False, True], [False, True], [False, False], [False, False]]
+
+
+def dealt_plainly(token_panels: int, output_panels: int, cores: int) -> list[list[tuple[int, int] | None]]:
+    """The tile of every core in every wave."""
+    band = min(token_panels, max(1, isqrt(cores)))
+    bands = ceil(token_panels / band)
+    band, tiles = ceil(token_panels / bands), []
+    for first in range(0, token_panels, band):
+        for output in range(output_panels):
+            tiles += [(token, output) for token in range(first, min(first + band, token_panels))]
+    waves = []
+    while tiles:
+        waves.append((tiles[:cores] + [None] * cores)[:cores])
+        tiles = tiles[cores:]
+    return waves
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tokens=st.integers(1, 300),
+    features=st.integers(1, 700),
+    outputs=st.integers(1, 300),
+    name=st.sampled_from(["dense", "2x4", "8x16", "weights_2x4"]),
+    panel=st.sampled_from([8, 32, 100]),
+    dataflow=st.sampled_from(["weight_stationary", "output_stationary"]),
+    cores=st.integers(1, 12),
+    buffer=st.sampled_from([0, 20000, 10**7]),
+    drain=st.sampled_from(["overlapped", "serial", "none"]),
+)
+def test_tiles_are_dealt_as_in_plain_loops(tokens, features, outputs, name, panel, dataflow, cores, buffer, drain):
+    overrides = [f"cores.count={cores}", "cores.split=tiles", "mapping.held=neither", "array.cols=16"]
+    overrides += [f"array.dataflow={dataflow}", f"cores.shared_buffer_bytes={buffer}", f"array.drain={drain}"]
+    overrides += [f"mapping.panel_tokens={panel}"] * (dataflow == "weight_stationary")
+    arch = load_arch(name, overrides)
+    work = Product.of(product(tokens, features, outputs))
+    (tiling,) = tilings(work, arch, arch.pattern())
+    made = plan(work, arch, arch.pattern(), tiling, LATENCIES)
+    items, chunks = made.items, made.items.completes.argmax() + 1
+    size, waves = tiling.panel_tokens, dealt_plainly(ceil(tokens / tiling.panel_tokens), ceil(outputs / 16), cores)
+    assert items.tokens.shape == (cores, len(waves) * chunks)
+    stored = formats(work, arch, arch.pattern())
+    seen: tuple[set, set] = set(), set()
+    left = np.zeros(cores, dtype=np.int64)
+    for number, wave in enumerate(waves):
+        fetched: tuple[set, set] = set(), set()
+        for core, tile in enumerate(wave):
+            mine = slice(number * chunks, (number + 1) * chunks)
+            sizes = (0, 0) if tile is None else (min(size, tokens - tile[0] * size), min(16, outputs - tile[1] * 16))
+            assert (items.tokens[core, mine] == sizes[0]).all() and (items.outputs[core, mine] == sizes[1]).all()
+            assert items.loaded_activations[core, mine].sum() == sizes[0] * features
+            assert items.loaded_weights[core, mine].sum() == sizes[1] * features
+            last = tile is None or number + 1 == len(waves) or waves[number + 1][core] is None
+            wrote = made.traffic.write[core, mine].sum()
+            assert wrote == left[core] + (sizes[0] * sizes[1] if last else 0)
+            left[core] = 0 if last else sizes[0] * sizes[1]
+            for operand, brought, again, row in (
+                (0, items.activation_bytes, items.activations_again, stored.activation_dram_bytes),
+                (1, items.weight_bytes, items.weights_again, stored.weight_dram_bytes),
+            ):
+                first = tile is not None and tile[operand] not in fetched[operand]
+                assert (brought[core, mine].sum() >= sizes[operand] * row) if first else not brought[core, mine].any()
+                assert (again[core, mine] == (tile is not None and tile[operand] in seen[operand])).all()
+                if tile is not None:
+                    fetched[operand].add(tile[operand])
+        for operand in (0, 1):
+            seen[operand].update(fetched[operand])
+        several = any(len({tile[n] for tile in wave if tile}) < len([tile for tile in wave if tile]) for n in (0, 1))
+        assert (items.shared[number * chunks : (number + 1) * chunks] == several).all()
+    total = tokens * outputs * arch.array.stored_output_bytes
+    assert made.traffic.write.sum() == total
+    timing = timed(name, product(tokens, features, outputs), overrides)
+    assert timing.cycles == timed(name, product(tokens, features, outputs), overrides, "event").cycles
+    assert sum(timing.breakdown.values()) == timing.cycles and min(timing.breakdown.values()) >= 0
+
+
+def test_dealt_tiles_leave_the_busiest_core_no_more_than_its_share():
+    """25 × 4 tiles on 7 cores: 15 waves; in any grid of 7 cores the busiest has at least 16 (7 × 1 cores: 4 × 4)."""
+    overrides = ["cores.count=7", "mapping.held=neither", "array.rows=10", "array.cols=10", *GENEROUS]
+    work = product(250, 640, 40)
+    dealt, grid = (timed("dense", work, [*overrides, f"cores.split={split}"]) for split in ("tiles", "grid"))
+    tiles = [int(one.plan.items.tiles[:, one.plan.items.completes].sum(axis=1).max()) for one in (dealt, grid)]
+    assert tiles == [15, 16] and dealt.cycles < grid.cycles
+
+
+def test_tiles_can_be_dealt_only_where_nothing_is_held():
+    with pytest.raises(AccelSimError, match=r"cores\.split tiles: needs mapping\.held neither"):
+        load_arch("dense", ["cores.split=tiles"])
+
+
+def test_a_chunk_has_the_depth_that_is_asked_for_as_long_as_it_fits():
+    overrides = ["mapping.held=neither", "sram.weight_bytes=65536", "sram.activation_bytes=65536"]
+    work = product(32, 5000, 32)
+
+    def chunks(*asked: str) -> int:
+        arch = load_arch("dense", [*overrides, *asked])
+        return time_layer(work, arch, None, LATENCIES).plan.tiling.chunks
+
+    assert chunks() == 5  # 65,536 / 2 / 32 rows: 1,024 features
+    assert chunks("mapping.chunk_features=256") == 20
+    assert chunks("mapping.chunk_features=4000") == 5
+    dense = load_arch("2x4", [*overrides, "mapping.chunk_features=256"]).dense()
+    assert dense.mapping.chunk_features == 256, "the counterpart is cut as the machine is"
+    with pytest.raises(AccelSimError, match=r"mapping\.chunk_features: needs mapping\.held neither"):
+        load_arch("dense", ["mapping.chunk_features=256"])

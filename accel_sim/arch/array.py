@@ -53,6 +53,9 @@ class Mapping(Section):
     """Panels of the held operand in a block."""
     panel_tokens: Count | None = None
     """Weight-stationary: tokens that stream past a fold's weights before the next fold."""
+    chunk_features: Count | None = None
+    """With `held: neither`: features of a chunk, as long as that fits; null: as many as fit. How deep a kernel's
+    pipeline is was laid down when it was compiled, whatever its tile leaves free."""
 
 
 class Cores(Section):
@@ -60,11 +63,13 @@ class Cores(Section):
 
     count: Count = 1
     """Arrays; each has the rows, columns, SRAM, selectors and requantisers that the other sections describe."""
-    split: Literal["tokens", "outputs", "grid"] = "outputs"
+    split: Literal["tokens", "outputs", "grid", "tiles"] = "outputs"
     """What a product is divided over the cores by. The other operand (weights, or activations) is what all cores need:
     it is fetched once and given to all of them in the same transfer. `grid`: by both, as on a graphics card, in
     whichever grid of cores leaves the busiest one fewest array tiles; what the cores of a row (activations) or of a
-    column (weights) need is fetched once for all of them."""
+    column (weights) need is fetched once for all of them. `tiles`: tile after tile to core after core, in waves, as a
+    graphics card's scheduler deals its blocks; what several cores of a wave need is fetched once for them. It needs
+    `mapping.held: neither`."""
     launch_cycles: Annotated[int, Field(ge=0, le=10**9)] = 0
     """What starting a product takes before its first load, where every product is a kernel of its own."""
     shared_buffer_bytes: Annotated[int, Field(ge=0, le=2**40)] = 0

@@ -67,7 +67,8 @@ class Arch(Section):
         `mapping` was made for this machine, so its counterpart chooses its own tilings.
         """
         name = f"{self.name}-dense"
-        mapping = Mapping(held="neither") if self.mapping.held == "neither" else Mapping()
+        chunked = {"held": "neither", "chunk_features": self.mapping.chunk_features}
+        mapping = Mapping(**chunked) if self.mapping.held == "neither" else Mapping()
         plain = {"sparsity": Sparsity(), "predictor": Predictor(), "mapping": mapping}
         return self.model_copy(update={"name": name, **plain})
 
@@ -97,6 +98,12 @@ class Arch(Section):
             )
         if self.mapping.panel_tokens is not None and self.array.dataflow != "weight_stationary":
             raise AccelSimError("mapping.panel_tokens: needs array.dataflow weight_stationary; else it is array.rows")
+        if self.mapping.chunk_features is not None and self.mapping.held != "neither":
+            raise AccelSimError("mapping.chunk_features: needs mapping.held neither; else blocks decide")
+        if self.cores.split == "tiles" and self.mapping.held != "neither":
+            raise AccelSimError(
+                "cores.split tiles: needs mapping.held neither: a tile is done before the next is dealt"
+            )
         if skipping == "elastic" and self.array.lanes % self.sparsity.elastic_lanes:
             raise AccelSimError(
                 f"sparsity.elastic_lanes {self.sparsity.elastic_lanes}: must divide array.lanes, {self.array.lanes}"

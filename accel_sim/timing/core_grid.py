@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel_sim.arch.schema import Arch
+from accel_sim.timing.tile_deal import wave_rows
 
 Integers = npt.NDArray[np.int64]
 
@@ -27,8 +28,12 @@ class CoreGrid:
 
         `grid` takes the one whose busiest core has fewest array tiles (a panel of tokens by a panel of outputs); of
         several the one with fewest parts in sum, which fetches least, and then the one with fewer parts of tokens.
+        With `tiles` it is how the first wave of tiles lies.
         """
         count = arch.cores.count
+        if arch.cores.split == "tiles":
+            rows = wave_rows(-(-tokens // panel_tokens), count)
+            return cls(rows, min(-(-outputs // arch.array.cols), max(1, count // rows)), count)
         if arch.cores.split != "grid":
             return cls(count, 1, count) if arch.cores.split == "tokens" else cls(1, count, count)
         token_panels, output_panels = -(-tokens // panel_tokens), -(-outputs // arch.array.cols)

@@ -12,6 +12,7 @@ from accel_sim.pattern import Pattern
 from accel_sim.timing.core_grid import CoreGrid
 from accel_sim.timing.formats import SCALE_BYTES, formats
 from accel_sim.timing.product import Product
+from accel_sim.timing.tile_deal import deal
 from accel_sim.timing.tiling import Tiling, chunk_step, share
 
 Integers = npt.NDArray[np.int64]
@@ -40,8 +41,14 @@ class Items:
     activation_bytes: Integers
     """The same in bytes as they are stored in DRAM, whole bursts; what all cores share counts for the first one."""
     weight_bytes: Integers
+    fetches_activations: npt.NDArray[np.bool_]
+    """[cores, 1] or [cores, items]: the first of the cores that need these activations, which fetches for them all."""
+    fetches_weights: npt.NDArray[np.bool_]
+    shared: npt.NDArray[np.bool_]
+    """[items]: what a core fetches, several need."""
     activations_again: npt.NDArray[np.bool_]
-    """The core has taken in these activations before: they come from the shared buffer, where that holds them."""
+    """[items] or [cores, items]: these activations have been fetched before: they come from the shared buffer, where
+    that holds them."""
     weights_again: npt.NDArray[np.bool_]
     completes: npt.NDArray[np.bool_]
     """The accumulators hold final sums afterwards: they are requantised and stored."""
@@ -57,6 +64,9 @@ class Items:
 def item_count(product: Product, arch: Arch, tiling: Tiling) -> int:
     """Pipeline items that `cut` makes, of all cores together (at most: chunks may come out fewer)."""
     grid = grid_of(product, arch, tiling)
+    if arch.cores.split == "tiles":
+        tiles = -(-product.tokens // tiling.panel_tokens) * -(-product.outputs // arch.array.cols)
+        return -(-tiles // arch.cores.count) * arch.cores.count * tiling.chunks
     panels = {
         "activations": -(-share(product.tokens, tiling.panel_tokens, grid.token_parts) // tiling.panel_tokens),
         "weights": -(-share(product.outputs, arch.array.cols, grid.output_parts) // arch.array.cols),
@@ -84,6 +94,8 @@ def grid_of(product: Product, arch: Arch, tiling: Tiling) -> CoreGrid:
 
 def cut(product: Product, arch: Arch, pattern: Pattern | None, tiling: Tiling) -> Items:
     """The items of one product under a tiling: for every block, for every streaming panel, for every chunk."""
+    if arch.cores.split == "tiles":
+        return _cut_dealt(product, arch, pattern, tiling)
     grid = grid_of(product, arch, tiling)
     first_panels, token_panels = _shares(product.tokens, tiling.panel_tokens, grid.token_parts, grid.token_part)
     _, output_panels = _shares(product.outputs, arch.array.cols, grid.output_parts, grid.output_part)
@@ -111,8 +123,10 @@ def cut(product: Product, arch: Arch, pattern: Pattern | None, tiling: Tiling) -
         again=b > 0,
     )
     activations, weights = (streamed, held) if by_weights else (held, streamed)
-    _leave_out(activations, weights, product, grid, tiling)
+    fetches = (grid.output_part == 0)[:, None], (grid.token_part == 0)[:, None]  # one transfer brings what several need
+    _leave_out(activations, weights, product, fetches, tiling)
     starts_block = (p == 0) & (c == 0)
+    brings = activations.elements[0] > 0, weights.elements[0] > 0
     return Items(
         grid=grid,
         tokens=activations.units,
@@ -126,6 +140,9 @@ def cut(product: Product, arch: Arch, pattern: Pattern | None, tiling: Tiling) -
         loaded_weights=weights.elements,
         activation_bytes=activations.dram_bytes,
         weight_bytes=weights.dram_bytes,
+        fetches_activations=fetches[0],
+        fetches_weights=fetches[1],
+        shared=(brings[0] & grid.shares_activations) | (brings[1] & grid.shares_weights),
         activations_again=activations.again,
         weights_again=weights.again,
         completes=c == len(features) - 1,
@@ -134,10 +151,71 @@ def cut(product: Product, arch: Arch, pattern: Pattern | None, tiling: Tiling) -
     )
 
 
-def _leave_out(activations: _Operand, weights: _Operand, product: Product, grid: CoreGrid, tiling: Tiling) -> None:
-    """Clear what does not come from DRAM for every core or item, in place."""
-    activations.dram_bytes[grid.output_part != 0] = 0  # one transfer brings what several cores need
-    weights.dram_bytes[grid.token_part != 0] = 0
+def _cut_dealt(product: Product, arch: Arch, pattern: Pattern | None, tiling: Tiling) -> Items:
+    """The same where tiles are dealt one by one: for every wave, for every chunk."""
+    panel, cols = tiling.panel_tokens, arch.array.cols
+    dealt = deal(-(-product.tokens // panel), -(-product.outputs // cols), arch.cores.count)
+    features = _features(product, arch, pattern, tiling)
+    tokens = _units(product.tokens, panel, dealt.token_panel)
+    outputs = _units(product.outputs, cols, dealt.output_panel)
+    weight_bytes, activation_bytes = _bytes(product, arch, pattern, tiling, outputs, tokens, features)
+
+    def by_item(by_wave: npt.NDArray) -> npt.NDArray:
+        return np.repeat(by_wave, len(features), axis=1)
+
+    def by_chunk(units: Integers, dram_bytes: Integers, again: npt.NDArray[np.bool_]) -> _Operand:
+        return _Operand(
+            units=by_item(units),
+            panels=by_item((units > 0).astype(np.int64)),
+            elements=(units[:, :, None] * features).reshape(len(units), -1),
+            dram_bytes=dram_bytes.reshape(len(units), -1),
+            again=by_item(again),
+        )
+
+    activations = by_chunk(tokens, activation_bytes, dealt.activations_again)
+    weights = by_chunk(outputs, weight_bytes, dealt.weights_again)
+    fetches = by_item(dealt.fetches_activations), by_item(dealt.fetches_weights)
+    _leave_out(activations, weights, product, fetches, tiling)
+    at_work = activations.panels > 0
+    chunk = np.tile(np.arange(len(features)), tokens.shape[1])
+    return Items(
+        grid=grid_of(product, arch, tiling),
+        tokens=activations.units,
+        outputs=weights.units,
+        features=np.broadcast_to(features[chunk], activations.units.shape),
+        activation_panels=activations.panels,
+        weight_panels=weights.panels,
+        first_panel=by_item(np.maximum(dealt.token_panel, 0)),
+        first_feature=np.broadcast_to((np.cumsum(features) - features)[chunk], activations.units.shape),
+        loaded_activations=activations.elements,
+        loaded_weights=weights.elements,
+        activation_bytes=activations.dram_bytes,
+        weight_bytes=weights.dram_bytes,
+        fetches_activations=fetches[0],
+        fetches_weights=fetches[1],
+        shared=(at_work & ~(fetches[0] & fetches[1])).any(axis=0),
+        activations_again=activations.again,
+        weights_again=weights.again,
+        completes=chunk == len(features) - 1,
+        exclusive=np.zeros(len(chunk), dtype=np.bool_),
+    )
+
+
+def _units(units: int, panel: int, panels: Integers) -> Integers:
+    """Units in each of `panels`; 0 where there is none (−1)."""
+    return np.where(panels >= 0, np.minimum(panel, units - panels * panel), 0)
+
+
+def _leave_out(
+    activations: _Operand,
+    weights: _Operand,
+    product: Product,
+    fetches: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
+    tiling: Tiling,
+) -> None:
+    """Clear what does not come from DRAM for every core or item, in place; `fetches`: of activations, of weights."""
+    for operand, mine in zip((activations, weights), fetches, strict=True):
+        operand.dram_bytes[np.broadcast_to(~mine, operand.dram_bytes.shape)] = 0
     if product.activations_on_chip:
         activations.dram_bytes[:] = 0
     if product.weights_on_chip:

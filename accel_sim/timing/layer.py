@@ -113,7 +113,8 @@ class Candidate:
     tiling: Tiling
     cycles: int
     array_cycles: int
-    """Of the core that works longest, or of all cores on average where they form a grid: no panels can be faster."""
+    """Of the core that works longest; where both operands are dealt, of all cores on average. No panels can be
+    faster."""
     dram_read_bytes: int
 
 
@@ -126,14 +127,7 @@ def candidates(product: Product, arch: Arch, pattern: Pattern | None, latencies:
     AccelSimError for a product that no tiling cuts into at most `MOST_ITEMS` items.
     """
     product = replace(product, windows=None)
-    fitting = tilings(product, arch, pattern)
-    feasible = [tiling for tiling in fitting if item_count(product, arch, tiling) <= MOST_ITEMS]
-    if not feasible:
-        fewest = min(item_count(product, arch, tiling) for tiling in fitting)
-        raise AccelSimError(
-            f"arch {arch.name}, layer {product.name}: {fewest:,} pipeline items, at most {MOST_ITEMS:,} are simulated;"
-            " use fewer tokens or larger buffers"
-        )
+    feasible = _feasible(product, arch, pattern)
     tried: list[Candidate] = []
     for _, with_panels in groupby(feasible, key=lambda tiling: tiling.panel_tokens):
         tried += [_try(plan(product, arch, pattern, tiling, latencies), arch) for tiling in with_panels]
@@ -144,10 +138,22 @@ def candidates(product: Product, arch: Arch, pattern: Pattern | None, latencies:
     return sorted(tried, key=lambda one: (one.cycles > limit, one.dram_read_bytes, one.cycles))
 
 
+def _feasible(product: Product, arch: Arch, pattern: Pattern | None) -> list[Tiling]:
+    fitting = tilings(product, arch, pattern)
+    feasible = [tiling for tiling in fitting if item_count(product, arch, tiling) <= MOST_ITEMS]
+    if not feasible:
+        fewest = min(item_count(product, arch, tiling) for tiling in fitting)
+        raise AccelSimError(
+            f"arch {arch.name}, layer {product.name}: {fewest:,} pipeline items, at most {MOST_ITEMS:,} are simulated;"
+            " use fewer tokens or larger buffers"
+        )
+    return feasible
+
+
 def _try(plan: Plan, arch: Arch) -> Candidate:
     by_core = plan.compute.total.sum(axis=1)
-    # Smaller panels give idle cores of a grid something to do, so that a busy one says nothing of the others.
-    working = by_core.mean() if arch.cores.split == "grid" else by_core.max()
+    # Where both operands are dealt, smaller panels give idle cores something to do: a busy one says nothing of others.
+    working = by_core.mean() if arch.cores.split in ("grid", "tiles") else by_core.max()
     return Candidate(plan.tiling, compiled.run(plan.pipeline).makespan, int(working), plan.dram_read_bytes)
 
 
@@ -166,8 +172,9 @@ def time_layer(
     """
     product = Product.of(gemm, nonzeros)
     product.need_panels(arch)
-    best = candidates(product, arch, pattern, latencies)[0]
-    return time_plan(plan(product, arch, pattern, best.tiling, latencies), arch, pattern, engine)
+    feasible = _feasible(product, arch, pattern)
+    tiling = feasible[0] if len(feasible) == 1 else candidates(product, arch, pattern, latencies)[0].tiling
+    return time_plan(plan(product, arch, pattern, tiling, latencies), arch, pattern, engine)
 
 
 def skipping_zeros(full: Plan, product: Product, arch: Arch, pattern: Pattern | None, latencies: Latencies) -> Plan:

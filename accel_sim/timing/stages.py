@@ -141,7 +141,28 @@ def traffic(items: Items, product: Product, arch: Arch, pattern: Pattern | None)
         buffered = fetched
     stored = np.where(items.completes & (not product.outputs_on_chip), items.tokens * items.outputs, 0)
     stored = stored * arch.array.stored_output_bytes
+    if arch.cores.split == "tiles":
+        stored = _behind_the_next_tile(stored, items.completes)
     return Traffic(read, stored, buffered, _held_on_chip(items, product))
+
+
+def _behind_the_next_tile(stored: Integers, completes: npt.NDArray[np.bool_]) -> Integers:
+    """Bytes of a tile's outputs in equal pieces behind the chunks of the core's next tile; of its last one at once.
+
+    Nothing keeps the cores of a card in step, so their stores do not all come at the end of a wave, as those of one
+    schedule would.
+    """
+    by_wave = stored[:, completes]
+    chunks = stored.shape[1] // by_wave.shape[1]
+    cores, waves = by_wave.shape
+    last = np.ones_like(by_wave, dtype=np.bool_)
+    last[:, :-1] = by_wave[:, 1:] == 0
+    shares = np.arange(chunks + 1, dtype=np.int64)
+    before = np.where(last, 0, by_wave)
+    pieces = np.zeros((cores, waves, chunks), dtype=np.int64)
+    pieces[:, 1:] = np.diff(before[:, :-1, None] * shares // chunks, axis=2)
+    pieces[:, :, -1] += np.where(last, by_wave, 0)
+    return pieces.reshape(stored.shape)
 
 
 def _held_on_chip(items: Items, product: Product) -> Integers:
@@ -149,26 +170,27 @@ def _held_on_chip(items: Items, product: Product) -> Integers:
     if not product.weights_on_chip:
         return np.zeros_like(items.loaded_weights)
     held = items.loaded_weights.copy()
-    held[items.grid.token_part != 0] = 0  # one transfer brings what several cores need
+    held[np.broadcast_to(~items.fetches_weights, held.shape)] = 0  # one transfer brings what several cores need
     return held
 
 
 def _held_in_shared_buffer(items: Items, product: Product, arch: Arch, pattern: Pattern | None) -> set[str]:
     """Operands that stay in the shared buffer: both if they fit together, else the one that fits and saves most."""
-    stored, grid = formats(product, arch, pattern), items.grid
-    fetching = {"activations": grid.output_part == 0, "weights": grid.token_part == 0}  # the first that need it
+    stored = formats(product, arch, pattern)
     sizes = {
         "activations": product.tokens * stored.activation_dram_bytes,
         "weights": product.outputs * stored.weight_dram_bytes,
     }
     if sum(sizes.values()) <= arch.cores.shared_buffer_bytes:
         return set(sizes)
+    activations_again = items.loaded_activations * items.activations_again * items.fetches_activations
+    weights_again = items.loaded_weights * items.weights_again * items.fetches_weights
     again = {
-        "activations": (items.loaded_activations * items.activations_again, stored.activation_dram_bytes),
-        "weights": (items.loaded_weights * items.weights_again, stored.weight_dram_bytes),
+        "activations": (activations_again, stored.activation_dram_bytes),
+        "weights": (weights_again, stored.weight_dram_bytes),
     }
     saved = {
-        name: int(loaded[fetching[name]].sum()) * row_bytes
+        name: int(loaded.sum()) * row_bytes
         for name, (loaded, row_bytes) in again.items()
         if sizes[name] <= arch.cores.shared_buffer_bytes
     }
@@ -194,7 +216,7 @@ def pipeline(
         [load_cycles(moved, arch), select, compute.total, requantise, store_cycles(moved, arch)], axis=2
     )
     exclusive, after_select = items.exclusive, np.zeros_like(items.exclusive)
-    shared = _shared(items)
+    shared = items.shared
     if product.gathers_features:
         durations = np.concatenate([_scan(product, arch, pattern), durations], axis=1)
         exclusive = np.concatenate([[False], exclusive])
@@ -206,14 +228,6 @@ def pipeline(
     latency = arch.dram.latency_cycles if moved.read.any() else 0
     waits = [latency, selecting, through, latencies.requantise, 0]
     return Pipeline(durations, np.array(waits, dtype=np.int64), exclusive, shared, after_select)
-
-
-def _shared(items: Items) -> npt.NDArray[np.bool_]:
-    """Items whose load brings something to several cores: it waits for a place in every core."""
-    grid, none = items.grid, np.zeros_like(items.exclusive)
-    activations = items.loaded_activations[0] > 0 if grid.shares_activations else none
-    weights = items.loaded_weights[0] > 0 if grid.shares_weights else none
-    return activations | weights
 
 
 def _scan(product: Product, arch: Arch, pattern: Pattern | None) -> Integers:

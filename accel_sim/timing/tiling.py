@@ -232,4 +232,6 @@ def _holding_nothing(
             key = f"sram.{name.removesuffix('s')}_bytes"
             where = f"arch {arch.name}, layer {product.name}"
             raise AccelSimError(f"{where}: {key} is {missing} bytes too small for what the array takes in a cycle")
-    return Tiling("weights", 1, tokens, "chunks", "chunks", max(chunks.values()))
+    asked = arch.mapping.chunk_features
+    deepest = ceil(product.features / asked) if asked else 1
+    return Tiling("weights", 1, tokens, "chunks", "chunks", max(deepest, *chunks.values()))

@@ -19,7 +19,7 @@ class CoreShare:
     """One core's part; cycles are sums over its items."""
 
     units: int
-    """Tokens or outputs, by `cores.split`; in a grid, sums (tokens × outputs)."""
+    """Tokens or outputs, by `cores.split`; where both are dealt out, sums (tokens × outputs)."""
     computing: int
     waiting: int
     """Its own loads and stores were ready, and the memory served something else."""
@@ -29,7 +29,7 @@ def core_shares(timing: LayerTiming, machine: Machine) -> list[CoreShare]:
     """The cores in order."""
     items, product, durations = timing.plan.items, timing.plan.product, timing.plan.pipeline.durations
     done = np.where(items.completes, items.tokens * items.outputs, 0).sum(axis=1)
-    other = {"tokens": product.outputs, "outputs": product.tokens, "grid": 1}[machine.arch.cores.split]
+    other = {"tokens": product.outputs, "outputs": product.tokens}.get(machine.arch.cores.split, 1)
     waits = memory_waits(timing).sum(axis=(1, 2))
     return [
         CoreShare(int(done[core]) // other, int(durations[core, :, COMPUTE].sum()), int(waits[core]))
@@ -71,11 +71,15 @@ def core_lines(timing: LayerTiming, machine: Machine) -> list[str]:
     brought = "are there already"
     if shared:
         loads = f"{int(pipeline.shared.sum())} of {pipeline.items} loads"
-        whom = "a row or column" if cores.split == "grid" else "them"
+        whom = {"grid": "a row or column", "tiles": "a wave that need it"}.get(cores.split, "them")
         brought = f"come once for all of {whom} ({size(shared)}), in {loads}, which wait for a free place in every core"
     split = f"split the {cores.split}"
     if cores.split == "grid":
         split = f"are a grid of {grid.token_parts} (tokens) × {grid.output_parts} (outputs)"
+    if cores.split == "tiles":
+        tiles = int((items.completes * items.tiles).sum())
+        split = f"are dealt {tiles:,} tiles one by one, {grid.token_parts} panels of tokens abreast,"
+        split += f" in {-(-tiles // cores.count):,} waves"
     lines = [
         f"{cores.count} cores {split}; the {common} {brought}",
         f"contention: the memory is busy {busy / timing.cycles:.1%} of the time; cores wait"
@@ -102,7 +106,7 @@ def core_table(timing: LayerTiming, machine: Machine) -> Table:
     split = machine.arch.cores.split
     table = table_of("cores")
     table.add_column("core")
-    for column in ("sums" if split == "grid" else split, "computing", "of all", "waits for memory"):
+    for column in ("sums" if split in ("grid", "tiles") else split, "computing", "of all", "waits for memory"):
         table.add_column(column, justify="right", no_wrap=True)
     shares = core_shares(timing, machine)
     for (units, computing), group in groupby(range(len(shares)), lambda core: astuple(shares[core])[:2]):
