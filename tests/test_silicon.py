@@ -15,7 +15,7 @@ from accel_sim.silicon import baselines
 from accel_sim.silicon.comparison import MODELS, compare, p90
 from accel_sim.silicon.families import FAMILIES, Family, Predictor
 from accel_sim.silicon.fit import BOUNDS, START, fit
-from accel_sim.silicon.model import Parameters, predicted, seconds
+from accel_sim.silicon.model import TILE_TOKENS, Parameters, predicted, seconds, stays_in_cache
 from accel_sim.silicon.report import page_lines, verdict, write_report
 from accel_sim.silicon.result import Machine, Measurements, Row, read_measurements
 from accel_sim.silicon.shapes import Shape, fitted_third, standard_shapes
@@ -128,7 +128,7 @@ def test_shares_of_the_peaks_stretch_what_they_bound():
 
 
 def test_a_grid_by_hand():
-    machine = load_arch("h200", ["cores.count=6", "array.cols=10"])
+    machine = load_arch("h200", ["cores.split=grid", "cores.count=6", "array.cols=10"])
     assert CoreGrid.of(tokens=40, outputs=30, panel_tokens=10, arch=machine) == CoreGrid(2, 3, 6)  # 2 × 1 tiles
     tall = CoreGrid.of(tokens=90, outputs=10, panel_tokens=10, arch=machine)
     assert tall == CoreGrid(5, 1, 6), "nine panels take two rounds on five cores as on six"
@@ -139,10 +139,35 @@ def test_a_product_of_few_tiles_is_cut_smaller_so_that_idle_cores_work():
     """16 tiles of 64 tokens keep 16 of 108 cores busy all the time, which is no reason to stop looking."""
     arch, shape = load_arch("a100"), Shape(64, 8192, 2048)
     chosen = predicted(arch, shape, "fp16", None, Parameters())
-    tried = {size: predicted(arch, shape, "fp16", None, Parameters(), size).cycles for size in (8, 16, 32, 64)}
-    assert chosen.cycles <= 1.01 * min(tried.values()) < 0.5 * tried[64]
-    memory_bound = (shape.tokens + shape.outputs) * shape.features * 2 / arch.dram.bytes_per_cycle
-    assert memory_bound < chosen.cycles < 1.25 * memory_bound
+    tried = {size: predicted(arch, shape, "fp16", None, Parameters(), size).cycles for size in TILE_TOKENS}
+    assert chosen.cycles == min(tried.values()) == tried[32] < 0.55 * tried[64]
+
+
+def test_a_tile_between_two_powers_of_two_is_taken_where_it_fills_the_last_wave():
+    """8 × 16 tiles of 128 tokens are two waves on 108 cores, 11 × 16 of 96 are two waves of less work."""
+    arch, shape = load_arch("a100"), Shape(1024, 8192, 2048)
+    times = {size: predicted(arch, shape, "int8", None, Parameters(), size).cycles for size in TILE_TOKENS}
+    assert times[96] < 0.8 * times[128]
+    filled = Shape(128 * 12, 1024, 128 * 9 * 12)  # twelve full waves: nothing else is tried
+    assert predicted(arch, filled, "int8", None, Parameters()).plan.tiling.panel_tokens == TILE_TOKENS[0]
+
+
+def test_what_fits_half_the_cache_comes_from_it_when_the_same_product_ran_before():
+    arch, pattern = load_arch("a100"), Pattern("2:4")
+    small, large = Shape(64, 2048, 9000), Shape(64, 2048, 11000)  # 18 and 23 MB beside 20 MiB
+    assert stays_in_cache(arch, small, "int8", None, 2) and not stays_in_cache(arch, large, "int8", None, 2)
+    took = {
+        (shape, warm): seconds(arch, predicted(arch, shape, "int8", None, Parameters(), warm=warm), Parameters())
+        for shape in (small, large)
+        for warm in (False, True)
+    }
+    assert took[small, True] < 0.8 * took[small, False]
+    assert took[large, True] == took[large, False], "a sweep over more than it holds finds nothing"
+    port = arch.cores.shared_buffer_bytes_per_cycle * arch.technology.clock_target_hz
+    assert took[small, True] > small.features * small.outputs / port, "the L2 has a bandwidth, too"
+    moved = 11000 * 1024 * 1.25 + 2048 * 64 + 64 * 11000 * 2  # X^T · W^T with half of X and two bits a kept value
+    turned = Shape(large.outputs, large.features, large.tokens)
+    assert moved <= arch.cores.shared_buffer_bytes / 2 and stays_in_cache(arch, turned, "int8", pattern, 2)
 
 
 @pytest.mark.parametrize("work", ["dense", "sparse", "select"])

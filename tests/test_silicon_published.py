@@ -134,6 +134,16 @@ def test_times_that_the_model_made_are_predicted_on_shapes_it_was_not_fitted_on(
     assert [len(one.fits) for one in judged.tables] == [2, 0], "the other table has no parameters of its own"
 
 
+def test_a_warm_cache_is_a_condition_of_the_table():
+    """The ideal card is faster where the same product ran before, and only there."""
+    reports = [judge([small(warm_cache=warm)], "made", fitting=False).tables[0].lines for warm in (False, True)]
+    for cold, warm in zip(*reports, strict=True):
+        if cold.quantity != "speed-up":
+            assert warm.predicted["ideal"] <= cold.predicted["ideal"]
+            assert warm.predicted["roofline"] == cold.predicted["roofline"]
+    assert any(warm.predicted["ideal"] < 0.8 * cold.predicted["ideal"] for cold, warm in zip(*reports, strict=True))
+
+
 def test_errors_and_speedups_add_up(judged):
     table = judged.tables[0]
     times = {(line.quantity, line.shape): line for line in table.lines}

@@ -8,7 +8,7 @@ from statistics import median
 from accel_sim.arch import Arch
 from accel_sim.pattern import Pattern
 from accel_sim.silicon.families import Family
-from accel_sim.silicon.model import CODES_A_VALUE
+from accel_sim.silicon.model import CODES_A_VALUE, packed_bytes
 from accel_sim.silicon.shapes import Shape
 
 
@@ -33,9 +33,7 @@ def moved_bytes(family: Family, shape: Shape, pattern: Pattern) -> float:
     """Operands and results, each once."""
     size, features = CODES_A_VALUE[family.dtype], shape.features
     x = shape.tokens * features * size
-    kept = pattern.n / pattern.m
-    index_bytes = (pattern.m - 1).bit_length() / 8
-    packed = x * kept + shape.tokens * features * kept * index_bytes
+    packed = shape.tokens * packed_bytes(features, size, pattern)
     if family.work == "select":
         return x + packed
     others = features * shape.outputs * size + shape.tokens * shape.outputs * family.output_bytes

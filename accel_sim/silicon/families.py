@@ -60,16 +60,18 @@ class Predictor:
     family: Family
     pattern: Pattern
     tiles: dict[Shape, int]
+    warm: bool = False
+    """Whether the L2 still holds what fits it from the same product, run just before."""
 
     @classmethod
-    def of(cls, arch: Arch, family: Family, pattern: Pattern | None = None) -> Predictor:
+    def of(cls, arch: Arch, family: Family, pattern: Pattern | None = None, warm: bool = False) -> Predictor:
         """`pattern` None: the chip's own. Raises AccelSimError for a chip without one."""
         pattern = pattern or arch.pattern()
         if pattern is None or arch.sparsity.selector.placement != "software":
             raise AccelSimError(
                 f"arch {arch.name}: expected sparsity.patterns and sparsity.selector.placement software (see h200.yaml)"
             )
-        return cls(arch, family, pattern, {})
+        return cls(arch, family, pattern, {}, warm)
 
     def seconds(self, shape: Shape, parameters: Parameters) -> float:
         if self.family.work == "select":
@@ -89,4 +91,4 @@ class Predictor:
         family = self.family
         pattern = self.pattern if family.work == "sparse" else None
         tile = self.tiles.get(shape)
-        return predicted(self.arch, shape, family.dtype, pattern, parameters, tile, family.output_bytes)
+        return predicted(self.arch, shape, family.dtype, pattern, parameters, tile, family.output_bytes, self.warm)

@@ -127,7 +127,7 @@ def _judge(table: Table, given: dict[str, Parameters] | None, fitting: bool, pro
     lines: list[Line] = []
     for work in WORKS:
         family = Family(table.dtype, work, getattr(table.output_bytes, work))
-        predictor = Predictor.of(arch, family)
+        predictor = Predictor.of(arch, family, warm=table.warm_cache)
         parameters = (given or {}).get(str(family)) if fitting else None
         if fits_itself:
             progress(f"fitting {family} of {table.name}")
@@ -137,7 +137,9 @@ def _judge(table: Table, given: dict[str, Parameters] | None, fitting: bool, pro
             fits.append(FittedFamily.of(str(family), family, made, len(times)))
         middle = baselines.constant([row.seconds[work] for row in rows if row.shape in third]) if third else None
         progress(f"predicting {family} of {table.name}")
-        ideal = Predictor.of(arch, family)  # its own tiles: those of a fit are chosen with other parameters
+        ideal = Predictor.of(
+            arch, family, warm=table.warm_cache
+        )  # its own tiles: those of a fit are chosen with other parameters
         for row in rows:
             ran = table.ran(row.shape, work)
             predicted = {"ideal": ideal.seconds(ran, Parameters())}
