@@ -498,3 +498,11 @@ def test_a_chunk_has_the_depth_that_is_asked_for_as_long_as_it_fits():
     assert dense.mapping.chunk_features == 256, "the counterpart is cut as the machine is"
     with pytest.raises(AccelSimError, match=r"mapping\.chunk_features: needs mapping\.held neither"):
         load_arch("dense", ["mapping.chunk_features=256"])
+
+
+def test_a_free_search_on_a_card_still_deals_tiles():
+    card = load_arch("h200", ["mapping.panel_tokens=64"])
+    assert card.free_mapping.held == "neither" and card.free_mapping.panel_tokens is None
+    free = card.model_copy(update={"mapping": card.free_mapping})
+    sizes = {one.tiling.panel_tokens for one in candidates(Product.of(product(64, 512, 256)), free, None, LATENCIES)}
+    assert sizes == {64, 32, 16, 8}

@@ -67,10 +67,16 @@ class Arch(Section):
         `mapping` was made for this machine, so its counterpart chooses its own tilings.
         """
         name = f"{self.name}-dense"
-        chunked = {"held": "neither", "chunk_features": self.mapping.chunk_features}
-        mapping = Mapping(**chunked) if self.mapping.held == "neither" else Mapping()
-        plain = {"sparsity": Sparsity(), "predictor": Predictor(), "mapping": mapping}
+        plain = {"sparsity": Sparsity(), "predictor": Predictor(), "mapping": self.free_mapping}
         return self.model_copy(update={"name": name, **plain})
+
+    @property
+    def free_mapping(self) -> Mapping:
+        """What a search that is held to nothing has: chunks of both operands stay where `held` is `neither`, since that
+        is a kind of machine."""
+        if self.mapping.held == "neither":
+            return Mapping(held="neither", chunk_features=self.mapping.chunk_features)
+        return Mapping()
 
     def pattern(self, chosen: Pattern | None = None) -> Pattern | None:
         """The pattern a run uses: `chosen` if the unit has it, else the one with the largest groups; None when dense.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from accel_sim.arch.derived import selector_units, selects
-from accel_sim.arch.schema import Mapping
 from accel_sim.arch.sparsity import GATHERS
 from accel_sim.cli.screen import count, size, times
 from accel_sim.simulation import Machine, Simulation
@@ -24,7 +23,7 @@ def operand_lines(simulation: Simulation, gemm: Gemm, timing: LayerTiming, selec
     if machine.arch.sparsity.skipping in GATHERS and gemm.prunable:
         lines += _gathered(gemm, timing, machine)
     lines += [_traffic(timing, machine)]
-    if machine.arch.mapping != Mapping():
+    if machine.arch.mapping != machine.arch.free_mapping:
         lines += [_mapping(timing, machine)]
     return lines
 
@@ -144,6 +143,6 @@ def _mapping(timing: LayerTiming, machine: Machine) -> str:
     asked = ", ".join(
         f"mapping.{key} {value}" for key, value in machine.arch.mapping.model_dump().items() if value is not None
     )
-    free = machine.arch.model_copy(update={"mapping": Mapping()})
+    free = machine.arch.model_copy(update={"mapping": machine.arch.free_mapping})
     tried = candidates(timing.plan.product, free, machine.pattern, machine.latencies)
     return f"held to {asked}; a free search takes {tried[0].cycles:,} cycles: {tried[0].tiling}"
