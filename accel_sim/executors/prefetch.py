@@ -2,7 +2,8 @@
 
 Rows that are needed lie apart, and at each of them the processor's own prefetcher starts anew, one latency late; a row
 of a small model ends before it has caught up. The list of rows is known, so that rows a few KB further on in it are
-asked for while one is multiplied. Of a long row only the beginning: for the rest the processor sees to it by itself.
+asked for while one is multiplied. Of a long row only the first lines: the processor sees to the rest by itself, and
+requests that it would have made as well only wait for each other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from numba.extending import intrinsic
 LINE_BYTES = 64
 _AHEAD_BYTES = 8192
 _MOST_ROWS = 4
-_MOST_LINES = 40
+_SHORT_BYTES = 4096
+_LINES_OF_A_LONG_ROW = 8
 _READ, _KEEP_CLOSE, _DATA = 0, 3, 1
 
 
@@ -40,9 +42,12 @@ def _prefetch(typing_context, array, index):
 
 @njit(cache=True, nogil=True)
 def fetch_row(row):
-    """Ask for the first lines of a contiguous row."""
+    """Ask for a contiguous row: the whole of a short one, the first lines of a long one."""
     step = LINE_BYTES // row.itemsize
-    for k in range(0, min(_MOST_LINES * step, row.size), step):
+    end = row.size
+    if end * row.itemsize > _SHORT_BYTES:
+        end = _LINES_OF_A_LONG_ROW * step
+    for k in range(0, end, step):
         _prefetch(row, k)
 
 
