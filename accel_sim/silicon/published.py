@@ -87,7 +87,7 @@ class Judged(_Part):
 
     @property
     def faster_than_ideal(self) -> list[Line]:
-        """Times that the ideal card, with a cold L2, could not reach."""
+        """Times that the ideal card could not reach."""
         times = [line for line in self.lines if line.quantity in WORKS]
         return [line for line in times if line.published < FASTER * line.predicted["ideal"]]
 

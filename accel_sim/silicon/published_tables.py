@@ -96,7 +96,7 @@ class Table(_Part):
     timing: Text
     """How it was timed, as far as it is said."""
     warm_cache: bool
-    """Whether the L2 may still hold the operands from the launch before: the model's L2 is always cold."""
+    """Whether the same product ran just before on the same buffers: what fits half of the L2 then comes from there."""
     unknown: tuple[Text, ...]
     """What is not said."""
     parameters_of: Text | None = None
