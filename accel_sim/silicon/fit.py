@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations, product
-from math import exp, log
+from math import exp, inf, log
 
 from accel_sim.errors import AccelSimError
 from accel_sim.silicon.families import Predictor
@@ -80,8 +80,8 @@ def _search(
             if tried == best:
                 continue
             evaluations += 1
-            found = _error(predictor, measured, tried)
-            if found < error * (1 - WORTH):
+            found = _error(predictor, measured, tried, enough := error * (1 - WORTH))
+            if found < enough:
                 best, error = tried, found
                 break
         else:
@@ -103,6 +103,12 @@ def _moved(parameters: Parameters, name: str, by: float) -> Parameters:
     return replace(parameters, **{name: min(max(value, low), high)})
 
 
-def _error(predictor: Predictor, measured: Mapping[Shape, float], parameters: Parameters) -> float:
-    logs = [abs(log(predictor.seconds(shape, parameters) / time)) for shape, time in measured.items()]
-    return sum(logs) / len(logs)
+def _error(predictor: Predictor, measured: Mapping[Shape, float], parameters: Parameters, enough: float = inf) -> float:
+    """Small products first: what is already no better than `enough` after some of them is not worked out to the end,
+    and counts as infinite."""
+    total = 0.0
+    for shape in sorted(measured, key=lambda shape: (shape.macs, shape)):
+        total += abs(log(predictor.seconds(shape, parameters) / measured[shape]))
+        if total >= enough * len(measured):
+            return inf
+    return total / len(measured)

@@ -95,8 +95,8 @@ def _error_tables(report: Report) -> Iterator[str]:
 
 def _faster(report: Report) -> Iterator[str]:
     yield from ("", "## Published times that the ideal card does not reach", "")
-    yield "The ideal card is a lower bound, unless more than half of the L2 stays warm or the clock is above that of the"
-    yield "published rate."
+    yield "The ideal card is a lower bound, unless more than half of the L2 stays warm or the clock is above that of"
+    yield "the published rate."
     yield ""
     found = [line for one in report.tables for line in one.faster_than_ideal]
     for line in found:
