@@ -15,7 +15,7 @@ RECIPES := $(filter-out svdp% %-8b %-7b %-a3b %-135m,$(basename $(notdir $(wildc
 # OpenMP threads that spin while they wait cost a factor of three on shared cores.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo report quality contextual proof silicon gpu bench test lint clean
+.PHONY: demo report quality contextual validation proof silicon gpu bench test lint clean
 
 # A real model's activations on five machines: trace, tables, results as data, plots.
 demo: .venv/installed $(TRACE)/trace.json
@@ -73,6 +73,10 @@ contextual: .venv/installed
 	mkdir -p $(CONTEXTUAL)/reluify && cp $(RELU)/reluified.json $(RELU)/reluified.md $(RELU)/reluified.png $(CONTEXTUAL)/reluify
 	for part in reluify predictors smollm2_decode decode published; do mkdir -p reports/contextual/$$part && \
 		cp $(CONTEXTUAL)/$$part/*.json $(CONTEXTUAL)/$$part/*.md $(CONTEXTUAL)/$$part/*.png reports/contextual/$$part/; done
+
+# Every backend of the functional mode on the CPU, bit for bit, over all layers of the trace and drawn cases. Two minutes.
+validation: $(TRACE)/trace.json
+	$(BIN)/accel-sim validate --device cpu --trace $(TRACE) --out reports/validation
 
 # The unit's RTL beside the models, over all configurations: bits and cycles. Six minutes.
 proof: .venv/installed
