@@ -84,7 +84,8 @@ class TritonExecutor:
         """Outputs [T, d] in the dtype of x [T, d], under `mask` [T, D]: bool, scores, or None."""
         x = checked_activations(x, self.ffn, self._check_values).contiguous()
         mask = checked_mask(mask, x, self.ffn, pipeline, self._check_values)
-        return Outcome(self.down(self.gate_and_up(x, mask, pipeline), x.dtype), None)
+        with torch.cuda.device_of(x):  # Triton launches on the current device; a model may be on several
+            return Outcome(self.down(self.gate_and_up(x, mask, pipeline), x.dtype), None)
 
     def gate_and_up(self, x: Tensor, mask: Tensor | None, pipeline: Pipeline) -> Tensor:
         """float32 [T, D]: activated gate · up, 0 where a neuron is skipped or not active. Unchecked: see `run`."""

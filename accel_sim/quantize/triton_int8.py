@@ -18,8 +18,9 @@ def quantize(x: Tensor) -> tuple[Tensor, Tensor]:
     codes = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     scales = torch.empty(tokens, dtype=torch.float32, device=x.device)
     block = min(_LONGEST_BLOCK, max(128, triton.next_power_of_2(features)))
-    # Contraction would not change a code, but nothing here is to depend on an argument about that.
-    quantize_kernel[(tokens,)](x, codes, scales, features, BLOCK_K=block, enable_fp_fusion=False)
+    with torch.cuda.device_of(x):  # Triton launches on the current device; of a model on several, that is one of them
+        # Contraction would not change a code, but nothing here is to depend on an argument about that.
+        quantize_kernel[(tokens,)](x, codes, scales, features, BLOCK_K=block, enable_fp_fusion=False)
     return codes, scales
 
 
