@@ -7,26 +7,18 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from accel_sim.files import replacing
 from accel_sim.silicon.comparison import OUTLIER
 from accel_sim.silicon.published import BEYOND_CACHE, IN_CACHE, SPEEDUP, WORKS, Errors, Judged, Line, Report
-from accel_sim.silicon.report import Dot, fit_lines, judged, scatter
+from accel_sim.silicon.report import Dot, fit_lines, judged, scatter, write_files
 from accel_sim.silicon.shapes import KINDS
-from accel_sim.study.figures import light_bytes, new_figure, style
+from accel_sim.study.figures import new_figure, style
 
 MODELS = ("ideal", "fitted", "constant", "roofline")
 
 
 def write_published(report: Report, out: Path) -> list[Path]:
     """published.md, published.json and published.png in the folder `out`."""
-    page, data, picture = (out / f"published.{suffix}" for suffix in ("md", "json", "png"))
-    with replacing(data) as stream:
-        stream.write(report.model_dump_json(indent=1) + "\n")
-    with replacing(picture, "wb") as stream:
-        stream.write(light_bytes(draw(report), "png"))
-    with replacing(page) as stream:
-        stream.write("\n".join(page_lines(report)) + "\n")
-    return [page, data, picture]
+    return write_files(out / "published", page_lines(report), report, draw(report))
 
 
 def verdict(errors: Errors) -> str:

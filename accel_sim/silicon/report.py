@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pydantic import BaseModel
 
 from accel_sim.files import replacing
 from accel_sim.silicon.comparison import MODELS, OUTLIER, QUANTITIES, WANTED, Comparison, ErrorRow, FittedFamily
@@ -17,14 +18,20 @@ from accel_sim.study.figures import LINE, SERIES_COLOURS, light_bytes, new_figur
 
 def write_report(comparison: Comparison, out: Path) -> list[Path]:
     """silicon.md, silicon.json and silicon.png in the folder `out`."""
-    page, data, picture = (out / f"silicon.{suffix}" for suffix in ("md", "json", "png"))
-    with replacing(data) as stream:
-        stream.write(comparison.model_dump_json(indent=1) + "\n")
-    with replacing(picture, "wb") as stream:
-        stream.write(light_bytes(draw(comparison), "png"))
-    with replacing(page) as stream:
-        stream.write("\n".join(page_lines(comparison)) + "\n")
-    return [page, data, picture]
+    return write_files(out / "silicon", page_lines(comparison), comparison, draw(comparison))
+
+
+def write_files(stem: Path, page: Iterable[str], data: BaseModel, picture: Figure) -> list[Path]:
+    """The page, its data and its picture as `stem` with .md, .json and .png behind it."""
+    contents = {
+        ".md": ("\n".join(page) + "\n").encode(),
+        ".json": (data.model_dump_json(indent=1) + "\n").encode(),
+        ".png": light_bytes(picture, "png"),
+    }
+    for suffix, content in contents.items():
+        with replacing(stem.with_suffix(suffix), "wb") as stream:
+            stream.write(content)
+    return [stem.with_suffix(suffix) for suffix in contents]
 
 
 def verdict(row: ErrorRow) -> str:
