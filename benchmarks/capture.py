@@ -64,6 +64,8 @@ def rows(loaded: Any, options: Any, rounds: int, folder: Path, name: str) -> Ite
     device = torch.cuda.get_device_name() if loaded.device.type == "cuda" else "cpu"
     used = versions(torch=torch.__version__, device=device)
     group = f"Capturing {name}, {options.phase}, {recorded} tokens in {options.dtype}, on {device}"
+    if options.dtype == "int8":
+        group += f", quantised by {_quantiser(loaded.device)}"
 
     def row(what: str, ours: float, peer: float, unit: str) -> Row:
         say(f"{what}: {ours:.4g} / {peer:.4g} {unit}")
@@ -75,6 +77,13 @@ def rows(loaded: Any, options: Any, rounds: int, folder: Path, name: str) -> Ite
     size = captured[-1].bytes
     peer = size / statistics.median(written[1:]) / 1e9
     yield row("rows and scales to files, against plain writing of as many bytes", size / on_disk / 1e9, peer, "GB/s")
+
+
+def _quantiser(device: Any) -> str:
+    """What makes INT8 codes: without Triton a GPU takes several passes for them, which these times then contain."""
+    from accel_sim.quantize.tensors import quantises_with
+
+    return "numpy on the host" if device.type == "cpu" else f"{quantises_with(device)} on the device"
 
 
 def _prompts(loaded: Any, options: Any) -> tuple[Any, ...]:

@@ -26,6 +26,7 @@ def test_captured_passes_are_held_against_plain_ones_and_against_the_disk(tmp_pa
     assert [row.unit for row in made] == ["tokens/s", "tokens/s", "s", "GB/s"]
     assert all(row.ours >= 0 and row.peer > 0 for row in made)
     assert made[0].ours >= made[1].ours > 0 and made[0].peer == made[1].peer
+    assert all(row.group.endswith("in int8, on cpu, quantised by numpy on the host") for row in made)
     assert not list(tmp_path.iterdir())
 
 

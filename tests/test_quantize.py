@@ -87,6 +87,16 @@ def test_tensors_on_a_device_get_the_same_codes(x):
             np.testing.assert_array_equal(got.numpy(), wanted, strict=True)
 
 
+def test_triton_quantises_on_cuda_where_it_is_installed(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from accel_sim.quantize import tensors
+
+    for found, with_cuda in ((object(), "triton"), (None, "torch")):
+        monkeypatch.setattr(tensors.importlib.util, "find_spec", lambda name, found=found: found)
+        assert tensors.quantises_with(torch.device("cuda")) == with_cuda
+        assert tensors.quantises_with(torch.device("cpu")) == "torch"
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_tensor_on_a_device_marks_what_is_not_finite(value):
     torch = pytest.importorskip("torch")

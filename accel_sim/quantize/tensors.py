@@ -8,6 +8,7 @@ NOT_FINITE among the codes and a scale that is not finite, for whoever looks at 
 from __future__ import annotations
 
 import importlib.util
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ def quantize_on_device(x: Tensor) -> tuple[Tensor, Tensor]:
 
     A token with a NaN or an infinity has a scale that is not finite, and NOT_FINITE where they were.
     """
-    if x.device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+    if quantises_with(x.device) == "triton":
         from accel_sim.quantize.triton_int8 import quantize
 
         return quantize(x)
@@ -31,6 +32,11 @@ def quantize_on_device(x: Tensor) -> tuple[Tensor, Tensor]:
     scales = token_scales(x)
     codes = (x / scales).round_().clamp_(-LARGEST_CODE, LARGEST_CODE)
     return torch.where(x.isfinite(), codes, NOT_FINITE).to(torch.int8), scales[:, 0]
+
+
+def quantises_with(device: torch.device) -> Literal["triton", "torch"]:
+    """Which of the two `quantize_on_device` takes: the same codes, not the same speed."""
+    return "triton" if device.type == "cuda" and importlib.util.find_spec("triton") is not None else "torch"
 
 
 def token_scales(x: Tensor) -> Tensor:
