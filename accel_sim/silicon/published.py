@@ -137,9 +137,8 @@ def _judge(table: Table, given: dict[str, Parameters] | None, fitting: bool, pro
             fits.append(FittedFamily.of(str(family), family, made, len(times)))
         middle = baselines.constant([row.seconds[work] for row in rows if row.shape in third]) if third else None
         progress(f"predicting {family} of {table.name}")
-        ideal = Predictor.of(
-            arch, family, warm=table.warm_cache
-        )  # its own tiles: those of a fit are chosen with other parameters
+        # A predictor of its own, since the fit's has chosen its tiles with other parameters.
+        ideal = Predictor.of(arch, family, warm=table.warm_cache)
         for row in rows:
             ran = table.ran(row.shape, work)
             predicted = {"ideal": ideal.seconds(ran, Parameters())}
