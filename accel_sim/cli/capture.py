@@ -4,99 +4,44 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from accel_sim.capture.options import CaptureOptions, require_libraries
+from accel_sim.cli import capture_options as options
 from accel_sim.cli.model_options import ComputeDtypeOption, DeviceOption, ModelOption, keep_libraries_quiet
 from accel_sim.trace.format import Manifest
 
 if TYPE_CHECKING:
     from accel_sim.capture.stream import Streamed
 
-_WHAT, _HOW, _OUT = "What is captured", "How it is run", "Where it goes"
-
 
 def capture(
-    out: Annotated[Path, typer.Option(help="Folder of the trace.", rich_help_panel=_OUT)],
+    out: options.OutOption,
     model: ModelOption = None,
-    text: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="A UTF-8 text file (repeatable; the sequences take them in turn). Default: prose and code that come "
-            "with CPython.",
-            rich_help_panel=_WHAT,
-        ),
-    ] = None,
-    tokens: Annotated[int, typer.Option(help="Tokens of each prompt.", rich_help_panel=_WHAT)] = 512,
-    sequences: Annotated[int, typer.Option(help="Number of prompts.", rich_help_panel=_WHAT)] = 1,
-    phase: Annotated[
-        str, typer.Option(help="prefill: the prompts' tokens. decode: generated ones.", rich_help_panel=_WHAT)
-    ] = "prefill",
-    new_tokens: Annotated[
-        int | None, typer.Option(help="Decode steps a sequence, one row each.", rich_help_panel=_WHAT)
-    ] = None,
-    layers: Annotated[
-        str | None, typer.Option(help="Decoder blocks, such as 0-5,29. Default: all.", rich_help_panel=_WHAT)
-    ] = None,
-    sites: Annotated[
-        str | None,
-        typer.Option(
-            help="Projections whose module path contains one of these words, or matches one as a shell pattern; "
-            "separated by commas. Default: all.",
-            rich_help_panel=_WHAT,
-        ),
-    ] = None,
-    lm_head: Annotated[bool, typer.Option("--lm-head", help="Capture the LM head too.", rich_help_panel=_WHAT)] = False,
-    weights: Annotated[
-        bool,
-        typer.Option("--weights", help="Store INT8 weights of every captured layer too.", rich_help_panel=_WHAT),
-    ] = False,
-    weight_layers: Annotated[
-        str | None,
-        typer.Option(help="Store the weights of these decoder blocks alone, such as 15.", rich_help_panel=_WHAT),
-    ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="Stored activations: int8, float16, bfloat16 or float32.", rich_help_panel=_WHAT)
-    ] = "int8",
-    chunk: Annotated[int, typer.Option(help="Tokens a forward pass; bounds the memory.", rich_help_panel=_HOW)] = 512,
+    text: options.TextOption = None,
+    tokens: options.PromptTokensOption = 512,
+    sequences: options.SequencesOption = 1,
+    phase: options.PhaseOption = "prefill",
+    new_tokens: options.NewTokensOption = None,
+    layers: options.LayersOption = None,
+    sites: options.SitesOption = None,
+    lm_head: options.LmHeadOption = False,
+    weights: options.WeightsOption = False,
+    weight_layers: options.WeightLayersOption = None,
+    dtype: options.StoredTypeOption = "int8",
+    chunk: options.ChunkOption = 512,
     compute_dtype: ComputeDtypeOption = "auto",
     device: DeviceOption = "auto",
-    device_map: Annotated[
-        str | None,
-        typer.Option(
-            help="How accelerate places a model that no single device holds: auto, balanced, balanced_low_0,"
-            " sequential, or a JSON file of module path → device (0, cpu, disk).",
-            rich_help_panel=_HOW,
-        ),
-    ] = None,
-    buffer_gib: Annotated[
-        float,
-        typer.Option(help="Rows on their way to the disk; the model waits when there are more.", rich_help_panel=_HOW),
-    ] = 2.0,
-    allow_partial: Annotated[
-        bool,
-        typer.Option(
-            "--allow-partial", help="Store a trace though some projections were not seen.", rich_help_panel=_HOW
-        ),
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a capture that was interrupted.", rich_help_panel=_OUT)
-    ] = False,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force",
-            help="Replace the folder's trace, kept beside it till then.",
-            rich_help_panel=_OUT,
-        ),
-    ] = False,
+    device_map: options.DeviceMapOption = None,
+    buffer_gib: options.BufferOption = 2.0,
+    allow_partial: options.AllowPartialOption = False,
+    resume: options.ResumeOption = False,
+    force: options.ForceOption = False,
 ) -> None:
     """Run a language model on text and store what its linear projections are fed, as a trace to simulate."""
     from accel_sim.capture.finished import finished_trace
 
-    options = CaptureOptions(
+    chosen = CaptureOptions(
         out=out,
         model=model,
         texts=tuple(text or ()),
@@ -120,18 +65,18 @@ def capture(
         force=force,
         command=(Path(sys.argv[0]).name, *sys.argv[1:]),
     )
-    finished = finished_trace(options)
+    finished = finished_trace(chosen)
     if finished is not None:
         print(f"{out}: holds this trace already, whole and with matching checksums; nothing to do")
         print(_summary(finished, out))
         return
     require_libraries()
-    manifest, streamed = _run(options)
+    manifest, streamed = _run(chosen)
     print(_summary(manifest, out))
     print(f"  disk      the model waited {streamed.waited_seconds:.1f} s for it, with --buffer-gib {buffer_gib:g}")
 
 
-def _run(options: CaptureOptions) -> tuple[Manifest, Streamed]:
+def _run(chosen: CaptureOptions) -> tuple[Manifest, Streamed]:
     keep_libraries_quiet()
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -156,7 +101,7 @@ def _run(options: CaptureOptions) -> tuple[Manifest, Streamed]:
 
         told: list[Streamed] = []
         observer = Observer(lambda text: progress.update(task, description=text), on_tokens, told.append)
-        return run_capture(options, observer), told[-1]
+        return run_capture(chosen, observer), told[-1]
 
 
 def _summary(manifest: Manifest, out: Path) -> str:
